@@ -1,0 +1,369 @@
+"""The client: the handle on one conversation with a server, over one link after another.
+
+Threads: everything here may be called from any thread. The thread of the client's own is in
+``life.py``. ``_state`` (a condition) guards the status and the current life; nothing is taken under
+it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from time import monotonic
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from .backoff import Backoff
+from .connection import DEFAULT, Connection
+from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
+from .core.peer import Message
+from .endpoint import Endpoint, check_seconds
+from .errors import WseError, WseTypeError, WseValueError
+from .life import Life, Target
+from .loop import loop
+from .protocol import Protocol
+from .signals import ClientSignals
+
+__all__ = ["WseClient"]
+
+SolverT = TypeVar("SolverT", bound=Callable[[Any], Any])
+
+_KEEP: Any = object()  # what jump() is not given
+
+
+class WseClient(Endpoint):
+    """Talks to a WSE server.
+
+    Args:
+        url: ``ws://…`` or ``wss://…``.
+        reconnect: Whether to dial again when the link is lost, and when the server cannot be
+            reached to begin with.
+        backoff: How long to wait before dialing again.
+        connect_timeout: For one attempt (TCP, TLS, upgrade), in seconds; None: no limit.
+        call_timeout: Default of ``call()``, in seconds; None: no limit.
+        ping_interval: Silence before a ping, in seconds; None: no heartbeat.
+        ping_timeout: Silence after the ping before the link is lost, in seconds; None: for ever.
+        protocol: How frames are packed; None: :class:`wse_sync.JsonProtocol`.
+        max_message_bytes: A longer message ends the link with 1009.
+        max_queue_bytes: What may wait to be sent, also while the link is down; and what may wait to
+            be handled before reading pauses.
+        ssl_context: For ``wss``; None is the default of the :mod:`ssl` module.
+        ws_options: For ``websocket.create_connection``: ``header``, ``cookie``,
+            ``http_proxy_host``…
+        debug: Sends tracebacks of failed procedures to the other side.
+
+    Raises:
+        WseTypeError, WseValueError: An option makes no sense.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reconnect: bool = False,
+        backoff: Backoff | None = None,
+        connect_timeout: float | None = 10.0,
+        call_timeout: float | None = 20.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
+        protocol: Protocol | None = None,
+        max_message_bytes: int = 16 * 2**20,
+        max_queue_bytes: int = 16 * 2**20,
+        ssl_context: ssl.SSLContext | None = None,
+        ws_options: Mapping[str, Any] | None = None,
+        debug: bool = False,
+    ) -> None:
+        super().__init__(
+            protocol=protocol,
+            call_timeout=call_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            max_message_bytes=max_message_bytes,
+            max_queue_bytes=max_queue_bytes,
+            max_workers=64,
+            debug=debug,
+            log=logging.getLogger("wse_sync.client"),
+        )
+        check_seconds(connect_timeout=connect_timeout)
+        self.reconnect = reconnect
+        self.backoff = backoff or Backoff()
+        self.connect_timeout = connect_timeout
+        self.ssl_context = ssl_context
+        self.ws_options = dict(ws_options or {})
+        #: The signals.
+        self.when = ClientSignals(self.report, self.last_resort)
+        #: Answers the server's quest.
+        self.solver: Callable[[Any], Any] | None = None
+        self.connection = _ClientConnection(self)
+        self._state = threading.Condition()
+        self._status = WSE_STATUS.IDLE
+        self._target = Target(_check_url(url), "", {})
+        self._life: Life | None = None
+
+    # Life
+
+    def connect(
+        self,
+        identity: Any = "",
+        meta: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        """Connects, and blocks until the server has let us in.
+
+        With ``reconnect=True`` it goes on trying until then, until the server refuses, or until the
+        time is over.
+
+        Args:
+            identity: Who we are, for the server's identify handler. A callable is called before
+                each attempt, and what it returns is sent: for tokens that run out.
+            meta: What to add.
+            timeout: For all of it, in seconds; None: no limit.
+
+        Returns:
+            The payload of the welcome.
+
+        Raises:
+            WsePermissionError: The server refused (NOT_AUTHORIZED).
+            WseTimeoutError: The time is over (CONNECTION_CLOSED).
+            WseConnectionError: No link (WS_CLIENT_ERROR), or it was closed before the welcome
+                (CONNECTION_CLOSED).
+            WseError: It is connected already (CLIENT_ALREADY_CONNECTED), or the server asked for a
+                solution and there is no solver (INVALID_CRA_HANDLER).
+        """
+        check_seconds(timeout=timeout)
+        target = Target(self.url, identity, _check_meta(meta))
+        with self._state:
+            if self._life is not None and not self._life.over:
+                raise WseError(
+                    WSE_ERROR.CLIENT_ALREADY_CONNECTED,
+                    message=f"it is {self._status}: disconnect() first, or jump() elsewhere",
+                )
+            life = self._begin(target)
+        return life.welcome(timeout)
+
+    def jump(
+        self, url: str, identity: Any = _KEEP, meta: Any = _KEEP, *, timeout: float | None = None
+    ) -> Any:
+        """Leaves for another server, and blocks until that has let us in.
+
+        Open calls fail with RP_DISCONNECT. Handlers and procedures stay. On a client that is not
+        connected it is :meth:`connect`.
+
+        Args:
+            url: Of the other server.
+            identity: As in :meth:`connect`; by default the one of before.
+            meta: Likewise.
+            timeout: For all of it, in seconds; None: no limit.
+
+        Returns:
+            The payload of the welcome.
+
+        Raises:
+            WseError: As :meth:`connect`.
+        """
+        check_seconds(timeout=timeout)
+        before = self._target
+        target = Target(
+            _check_url(url),
+            before.identity if identity is _KEEP else identity,
+            before.meta if meta is _KEEP else _check_meta(meta),
+        )
+        with self._state:
+            life = self._life
+            if life is None or life.over:
+                return self._begin(target).welcome(timeout)
+            self._target = target
+        return life.turn(target, timeout)
+
+    def disconnect(self, reason: str = WSE_REASON.BY_CLIENT, *, timeout: float = 5.0) -> None:
+        """Sends what waits, says goodbye with 1000 and ``reason``, and ends the threads.
+
+        Any thread, in any state; again: no effect. Nothing reconnects afterwards.
+
+        Args:
+            reason: For the server.
+            timeout: In seconds. What has not been sent or has not ended by then is left behind.
+        """
+        deadline = monotonic() + timeout
+        life = self._life
+        if life is not None:
+            life.stop(str(reason), timeout)
+        self.workers.join(max(0.0, deadline - monotonic()))
+        loop.rest(max(0.0, deadline - monotonic()))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks until the client is offline for good.
+
+        Args:
+            timeout: In seconds; None: no limit.
+
+        Returns:
+            Whether it is.
+        """
+        with self._state:
+            return self._state.wait_for(lambda: self._status is WSE_STATUS.OFFLINE, timeout)
+
+    def __enter__(self) -> WseClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect()
+
+    @property
+    def status(self) -> WSE_STATUS:
+        """What the client is doing."""
+        return self._status
+
+    @property
+    def cid(self) -> str | None:
+        """Our id at the server, if it told us."""
+        return None
+
+    @property
+    def url(self) -> str:
+        """Where to."""
+        return self._target.url
+
+    # Talking
+
+    def send(self, type: Any, payload: Any = None) -> None:
+        """Sends a message. Any thread.
+
+        Blocks while more than ``max_queue_bytes`` are on their way. While a reconnecting client is
+        between links, the message waits for the next one.
+
+        Args:
+            type: Chooses the handler at the server.
+            payload: Whatever the protocol can pack.
+
+        Raises:
+            WseConnectionError: There is no link, and none is expected, or too much waits for it
+                (CONNECTION_NOT_READY).
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        self.connection.send(type, payload)
+
+    def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
+        """Calls a procedure of the server, and blocks until it has answered. Any thread.
+
+        When the link is lost, the call fails. While a reconnecting client is between links, a new
+        call waits for the next one.
+
+        Args:
+            name: Of the procedure.
+            payload: Its argument.
+            timeout: In seconds; None waits for ever. By default ``call_timeout``.
+
+        Returns:
+            What the procedure returned.
+
+        Raises:
+            WseTimeoutError: No answer in time (RP_TIMEOUT).
+            WseConnectionError: The link was lost (RP_DISCONNECT, with
+                ``details["disconnected"] == [code, reason]``), or there is none
+                (CONNECTION_NOT_READY).
+            WseLookupError: There is no such procedure (RP_NOT_REGISTERED).
+            WseError: The procedure failed: RP_EXECUTION_FAILED, or the code that it raised.
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        return self.connection.call(name, payload, timeout=timeout)
+
+    def submit(
+        self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT
+    ) -> Future[Any]:
+        """Calls a procedure without waiting: :meth:`call` as a future.
+
+        ``cancel()`` forgets the call. Callbacks of the future run on a worker thread.
+        """
+        return self.connection.submit(name, payload, timeout=timeout)
+
+    def challenge(self, solver: SolverT) -> SolverT:
+        """Sets who answers the server's quest; decorates.
+
+        Args:
+            solver: Gets the quest and returns the solution. Runs in the client's thread.
+
+        Raises:
+            WseError: It is not callable (INVALID_CRA_HANDLER).
+        """
+        if not callable(solver):
+            raise WseError(
+                WSE_ERROR.INVALID_CRA_HANDLER,
+                message="the solver is a function that gets the quest and returns the solution",
+            )
+        self.solver = solver
+        return solver
+
+    # What the other modules need
+
+    def set_status(self, status: WSE_STATUS) -> None:
+        """Sets the status, and has the signal sent behind what is waiting to be handled."""
+        with self._state:
+            if self._status is status:
+                return
+            self._status = status
+            self._state.notify_all()
+        self.connection.lane.post(partial(self.when.updated.settle, self, status))
+
+    def arguments(self, connection: Connection) -> tuple[Any, ...]:
+        return ()
+
+    def settle_error(self, error: BaseException, connection: Connection | None) -> None:
+        self.when.error.settle(self, error)
+
+    def settle_ignored(self, connection: Connection, message: Message) -> None:
+        self.when.ignored.settle(self, message.type, message.payload)
+
+    def _begin(self, target: Target) -> Life:
+        self._target = target
+        self.channel.resume()
+        self._life = Life(self, target)
+        self._life.start()
+        return self._life
+
+    def __repr__(self) -> str:
+        return f"<WseClient {self.status} {self.url}>"
+
+
+class _ClientConnection(Connection):
+    """The client's one connection, with a ``repr`` for logs."""
+
+    def __init__(self, client: WseClient) -> None:
+        super().__init__(client, waits_for_room=True)
+        self._client = client
+
+    def _reconnects(self) -> bool:
+        return self._client.reconnect
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("ws", "wss") and bool(parts.hostname)
+        _ = parts.port  # raises if it is none
+    except (ValueError, AttributeError, TypeError):
+        good = False
+    if not good:
+        raise WseValueError(
+            WSE_ERROR.WS_CLIENT_ERROR,
+            message=f"{url!r} is no WebSocket URL; write ws://host:port/path, or wss://",
+        )
+    return url
+
+
+def _check_meta(meta: Any) -> dict[str, Any]:
+    if meta is None:
+        return {}
+    if not isinstance(meta, dict):
+        raise WseTypeError(
+            WSE_ERROR.CONNECTION_ERROR, message=f"meta must be a dict, not {type(meta).__name__}"
+        )
+    return meta

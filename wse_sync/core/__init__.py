@@ -1,0 +1,1 @@
+"""What both ends of a conversation do: state and data, without sockets, threads or clocks."""

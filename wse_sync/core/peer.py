@@ -1,0 +1,125 @@
+"""One end of a conversation after the welcome: packs what goes out, routes what comes in.
+
+State and data only: no socket, thread, clock, logger or callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Union
+
+from ..constants import WSE_ERROR
+from ..errors import WseError, WseTypeError, WseValueError
+from ..protocol import Data, Frame, Protocol
+
+__all__ = ["Answer", "Call", "Message", "Peer", "unpack"]
+
+
+class Message(NamedTuple):
+    """A frame for the channel."""
+
+    type: Any
+    payload: Any
+
+
+class Call(NamedTuple):
+    """A frame for a procedure; ``stamp`` goes back with the answer."""
+
+    name: Any
+    payload: Any
+    stamp: Any
+
+
+class Answer(NamedTuple):
+    """The end of a call of ours: its result, or what went wrong."""
+
+    stamp: Any
+    payload: Any
+    failed: bool
+
+
+Event = Union[Message, Call, Answer]
+
+
+class Peer:
+    """Packs and routes frames by the types of one protocol."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        types = protocol.internal_types
+        self._response = types["response"]
+        self._response_error = types["response_error"]
+        self._internal = frozenset(types.values())
+
+    def check_type(self, type: Any) -> None:
+        """Whether users may send, call or handle frames of this type.
+
+        Raises:
+            WseTypeError, WseValueError: They may not; the text says why.
+        """
+        if not isinstance(type, Hashable):
+            raise WseTypeError(
+                WSE_ERROR.RP_SEND_FAILED, message=f"{type!r} is no type: it must be hashable"
+            )
+        if type in self._internal:
+            raise WseValueError(
+                WSE_ERROR.RP_SEND_FAILED, message=f"{type!r} is a type of the protocol's own"
+            )
+        if isinstance(type, str) and not type:
+            raise WseValueError(
+                WSE_ERROR.RP_SEND_FAILED, message="the name of a message or procedure is empty"
+            )
+
+    def pack_message(self, type: Any, payload: Any) -> Data:
+        """Packs a message."""
+        self.check_type(type)
+        return self._protocol.pack(type, payload)
+
+    def pack_call(self, name: Any, payload: Any, stamp: str) -> Data:
+        """Packs a call."""
+        return self._protocol.pack(name, payload, stamp)
+
+    def pack_result(self, stamp: Any, result: Any) -> Data:
+        """Packs the answer to a call that worked."""
+        return self._protocol.pack(self._response, result, stamp)
+
+    def pack_failure(self, stamp: Any, payload: Any) -> Data:
+        """Packs the answer to a call that failed."""
+        return self._protocol.pack(self._response_error, payload, stamp)
+
+    def receive(self, data: Data) -> Event:
+        """Unpacks a frame and says what it is.
+
+        Raises:
+            WseError: It cannot be unpacked, or has no business after the welcome.
+        """
+        frame = unpack(self._protocol, data)
+        type, payload, stamp = frame
+        if type == self._response:
+            return Answer(stamp, payload, False)
+        if type == self._response_error:
+            return Answer(stamp, payload, True)
+        if type in self._internal:
+            raise WseError(
+                WSE_ERROR.PROTOCOL_VIOLATION, message=f"{type!r} has no meaning after the welcome"
+            )
+        return Call(type, payload, stamp) if stamp else Message(type, payload)
+
+
+def unpack(protocol: Protocol, data: Data) -> Frame:
+    """Unpacks a frame; whatever a protocol raises becomes an error of ours.
+
+    Raises:
+        WseError: MESSAGE_PROCESSING_ERROR, or the WseError that the protocol raised.
+    """
+    try:
+        frame = Frame(*protocol.unpack(data))
+        hash(frame.type)
+        hash(frame.stamp)
+    except WseError:
+        raise
+    except Exception as error:
+        raise WseError(
+            WSE_ERROR.MESSAGE_PROCESSING_ERROR, message=f"cannot unpack a frame: {error}"
+        ) from error
+    return frame

@@ -1,0 +1,340 @@
+"""Which thread runs which handler, and in which order.
+
+All code of users runs in :class:`Workers`: threads of one endpoint that start when there is work
+and end when there is none. A :class:`Lane` is the order of one connection: its messages run one at
+a time; a call that reaches the front is handed to a worker and the lane goes on.
+
+Locks: ``Workers._lock`` guards its counters and backlog, ``Lane._lock`` what waits in the lane.
+Both are held for a few lines without I/O or user code. A worker may be started under the lock of a
+lane; otherwise neither is taken under another lock of this module.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple
+
+__all__ = ["Lane", "Workers"]
+
+_log = logging.getLogger("wse_sync")
+_IDLE = 5.0  # s a worker waits for more work before it ends
+_ITEM_BYTES = 256  # what an item in a lane weighs besides its data
+_numbers = itertools.count(1)
+
+Task = Callable[[], None]
+
+
+class Workers:
+    """Threads that run user code, on demand.
+
+    Args:
+        max_calls: How many calls may run at the same time; others wait. Lanes are not counted: each
+            has one thread at the most.
+    """
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self._lock = threading.Lock()
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._idle = 0  # how many threads wait for a task that nobody has counted on yet
+        self._joining = 0
+        self._threads: set[threading.Thread] = set()
+        self._calls = 0
+        self._backlog: deque[Task] = deque()
+        self._here = threading.local()  # .in_call: this thread holds one of the places for calls
+
+    def run(self, task: Task) -> None:
+        """Runs a task in a thread of its own, at once."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            else:
+                self._hire()
+        self._tasks.put(task)
+
+    def call(self, task: Task) -> None:
+        """Runs a task as one of the calls, as soon as there is a place."""
+        with self._lock:
+            if self._calls >= self._max_calls:
+                self._backlog.append(task)
+                return
+            self._calls += 1
+        try:
+            self.run(lambda: self._run_calls(task))
+        except RuntimeError:  # the system gives us no thread
+            with self._lock:
+                self._calls -= 1
+            raise
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait for an answer: a call that waits gives up its place meanwhile.
+
+        Calls that call back could otherwise take all places and wait for each other. Afterwards it
+        goes on at once, one more than the limit if need be.
+        """
+        if not getattr(self._here, "in_call", False):
+            yield
+            return
+        self._leave_place()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls += 1
+
+    def join(self, timeout: float) -> bool:
+        """Ends idle threads and waits for the busy ones; whether all have ended in time.
+
+        The caller's own thread is not waited for. Work that comes later starts new threads.
+        """
+        deadline = monotonic() + timeout
+        with self._lock:
+            self._joining += 1
+        try:
+            while True:
+                with self._lock:
+                    threads = self._threads - {threading.current_thread()}
+                    dismissed, self._idle = self._idle, 0
+                for _ in range(dismissed):
+                    self._tasks.put(None)
+                if not threads:
+                    return True
+                left = deadline - monotonic()
+                if left <= 0:
+                    return False
+                threads.pop().join(left)
+        finally:
+            with self._lock:
+                self._joining -= 1
+
+    def _hire(self) -> None:
+        thread = threading.Thread(
+            target=self._work, name=f"wse-worker-{next(_numbers)}", daemon=True
+        )
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.discard(thread)
+            raise
+
+    def _work(self) -> None:
+        try:
+            while True:
+                task = self._next_task()
+                if task is None:
+                    return
+                _guard(task)
+                del task  # or an idle thread would keep the last connection alive
+                with self._lock:
+                    if self._joining:
+                        return
+                    self._idle += 1
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _next_task(self) -> Task | None:
+        """The task that this thread was counted on for, or None to end."""
+        try:
+            return self._tasks.get(timeout=_IDLE)
+        except queue.Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    return None
+        return self._tasks.get()  # somebody has just counted on this thread: it is on its way
+
+    def _run_calls(self, task: Task) -> None:
+        self._here.in_call = True
+        try:
+            _guard(task)
+            while self._here.in_call:
+                with self._lock:
+                    following = self._backlog.popleft() if self._backlog else None
+                    if following is None:
+                        self._calls -= 1
+                        return
+                _guard(following)
+        finally:
+            self._here.in_call = False
+
+    def _leave_place(self) -> None:
+        with self._lock:
+            following = self._backlog.popleft() if self._backlog else None
+            if following is None:
+                self._calls -= 1
+        if following is not None:
+            task = following
+            self.run(lambda: self._run_calls(task))
+
+
+class _Item(NamedTuple):
+    task: Task
+    cost: int
+    is_call: bool
+
+
+class Lane:
+    """What one connection has received and not handled yet, in order.
+
+    Args:
+        workers: Who handles it.
+        max_bytes: How much may wait before the reader has to.
+    """
+
+    def __init__(self, workers: Workers, max_bytes: int) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._items: deque[_Item] = deque()
+        self._running = False
+        self._held = False
+        self._bytes = 0
+        self._room: threading.Condition | None = None  # made by the first reader who has to wait
+        self.max_bytes = max_bytes
+        self._source: object = None  # the link whose input is taken
+
+    def post(
+        self, task: Task, cost: int = 0, *, source: object = None, is_call: bool = False
+    ) -> bool:
+        """Appends a task.
+
+        Args:
+            task: What to run.
+            cost: Size of the data that it holds, in bytes.
+            source: The link that it came from; dropped if that is not the current one. None: ours.
+            is_call: Whether to hand it to a worker instead of running it in the lane.
+
+        Returns:
+            Whether it was taken.
+        """
+        with self._lock:
+            if source is not None and source is not self._source:
+                return False
+            return self._append(_Item(task, cost + _ITEM_BYTES, is_call))
+
+    def enter(self, source: object) -> None:
+        """Takes what this link brings; what any other still brings is dropped."""
+        with self._lock:
+            self._source = source
+
+    def leave(self, source: object, *tasks: Task) -> None:
+        """Takes nothing more from ``source``; ``tasks`` come last."""
+        with self._lock:
+            if self._source is source:
+                self._source = None
+            for task in tasks:
+                self._append(_Item(task, _ITEM_BYTES, False))
+            self._notify()
+
+    def hold(self) -> None:
+        """Stops after the task that is running, until ``release``."""
+        with self._lock:
+            self._held = True
+
+    def release(self, *tasks: Task) -> None:
+        """Goes on, with ``tasks`` before everything that waits."""
+        with self._lock:
+            self._held = False
+            for task in reversed(tasks):
+                self._items.appendleft(_Item(task, _ITEM_BYTES, False))
+                self._bytes += _ITEM_BYTES
+            self._ensure_running()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader may go on."""
+        return self._bytes <= self.max_bytes
+
+    def wait_for_room(self, source: object, reads_on: Callable[[], bool]) -> bool:
+        """Blocks the reader while too much waits here.
+
+        A reader that stops makes the other side stop as well (TCP). But while this end waits for
+        answers, they would be stuck behind what is not read: then it reads on, to twice the bound.
+
+        Args:
+            source: The link; the wait ends when it is over.
+            reads_on: Whether this end waits for answers. ``look_again`` has it asked anew.
+
+        Returns:
+            False if the second bound is passed.
+        """
+        with self._lock:
+            if self._room is None:
+                self._room = threading.Condition(self._lock)
+            self._room.wait_for(
+                lambda: self._bytes <= self.max_bytes or source is not self._source or reads_on()
+            )
+            return self._bytes <= 2 * self.max_bytes or source is not self._source
+
+    def look_again(self) -> None:
+        """Has a reader that waits for room ask anew whether to read on."""
+        if self._room is not None:
+            with self._lock:
+                self._notify()
+
+    def _append(self, item: _Item) -> bool:
+        if item.is_call and not (self._items or self._running or self._held):
+            # Nothing is before it: no need to go through the thread of the lane.
+            self._bytes += item.cost
+            self._hand_over(item)
+            return True
+        self._items.append(item)
+        self._bytes += item.cost
+        self._ensure_running()
+        return True
+
+    def _ensure_running(self) -> None:
+        if self._items and not self._running and not self._held:
+            self._workers.run(self._run)
+            self._running = True
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._held or not self._items:
+                    self._running = False
+                    return
+                item = self._items.popleft()
+            if item.is_call:
+                _guard(partial(self._hand_over, item))
+            else:
+                _guard(item.task)
+                with self._lock:
+                    self._weigh_out(item)
+            del item  # or an idle lane would keep its last payload alive
+
+    def _hand_over(self, item: _Item) -> None:
+        def call() -> None:
+            # Counted until it has a place, so that calls cannot pile up behind the bound.
+            with self._lock:
+                self._weigh_out(item)
+            item.task()
+
+        self._workers.call(call)
+
+    def _weigh_out(self, item: _Item) -> None:
+        self._bytes -= item.cost
+        if self._bytes <= self.max_bytes:
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._room is not None:
+            self._room.notify_all()
+
+
+def _guard(task: Callable[[], Any]) -> None:
+    """The top of a thread that runs what is not ours: nothing gets past, nothing is hidden."""
+    try:
+        task()
+    except BaseException:
+        _log.exception("a task failed")

@@ -1,0 +1,173 @@
+"""What a server and a client have in common: settings, tables of handlers, workers, reports.
+
+Any thread comes here; nothing is written after the constructor, and the tables have their own
+locks.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .channel import Channel
+from .constants import WSE_ERROR
+from .core.peer import Message, Peer
+from .dispatch import Workers
+from .errors import WseTypeError, WseValueError
+from .link import Link
+from .loop import loop
+from .procedures import Procedures
+from .protocol import Data, JsonProtocol, Protocol
+from .transport.base import Transport
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Endpoint", "check_counts", "check_seconds"]
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+
+class Endpoint(abc.ABC):
+    """What a server and a client have in common."""
+
+    def __init__(
+        self,
+        *,
+        protocol: Protocol | None,
+        call_timeout: float | None,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        max_message_bytes: int,
+        max_queue_bytes: int,
+        max_workers: int,
+        debug: bool,
+        log: logging.Logger,
+    ) -> None:
+        if protocol is not None and not isinstance(protocol, Protocol):
+            raise WseTypeError(
+                WSE_ERROR.CONNECTION_ERROR,
+                message=f"protocol must be a wse_sync.Protocol, not {type(protocol).__name__}",
+            )
+        check_seconds(
+            call_timeout=call_timeout, ping_interval=ping_interval, ping_timeout=ping_timeout
+        )
+        check_counts(
+            max_message_bytes=max_message_bytes,
+            max_queue_bytes=max_queue_bytes,
+            max_workers=max_workers,
+        )
+        #: How frames are packed.
+        self.protocol = protocol or JsonProtocol()
+        #: Seconds that a call may take unless it says otherwise; None: for ever.
+        self.call_timeout = call_timeout
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.max_message_bytes = max_message_bytes
+        self.max_queue_bytes = max_queue_bytes
+        self.debug = debug
+        self.log = log
+        self.workers = Workers(max_workers)
+        peer = Peer(self.protocol)
+        #: Messages of the other side.
+        self.channel = Channel(peer.check_type)
+        self.procedures = Procedures(peer.check_type)
+
+    @overload
+    def register(self, name: Any, handler: HandlerT) -> HandlerT: ...
+    @overload
+    def register(self, name: Any) -> Callable[[HandlerT], HandlerT]: ...
+    def register(self, name: Any, handler: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """Offers a procedure to the other side; without a handler, returns a decorator.
+
+        The handler runs on a worker thread, at the same time as others. What it returns is the
+        result; what it raises fails the call.
+
+        Args:
+            name: What the other side calls.
+            handler: Gets ``(payload)`` on a client and ``(conn, payload)`` on a server.
+
+        Raises:
+            WseValueError: The name is taken (RP_ALREADY_REGISTERED), empty or internal.
+        """
+        if handler is None:
+            return self.procedures.register(name)
+        return self.procedures.register(name, handler)
+
+    def unregister(self, name: Any) -> None:
+        """Withdraws a procedure; calls that run go on.
+
+        Raises:
+            WseLookupError: There is none of that name (RP_NOT_REGISTERED).
+        """
+        self.procedures.unregister(name)
+
+    @abc.abstractmethod
+    def arguments(self, connection: Connection) -> tuple[Any, ...]:
+        """What handlers get before the payload."""
+
+    @abc.abstractmethod
+    def settle_error(self, error: BaseException, connection: Connection | None) -> None:
+        """Sends the error signal."""
+
+    @abc.abstractmethod
+    def settle_ignored(self, connection: Connection, message: Message) -> None:
+        """Sends the signal of a message without a handler."""
+
+    def report(self, error: BaseException, connection: Connection | None = None) -> None:
+        """Logs what a handler raised, with its traceback, and sends the error signal."""
+        self.log.error("a handler raised %s", type(error).__name__, exc_info=error)
+        self.settle_error(error, connection)
+
+    def last_resort(self, error: BaseException) -> None:
+        """Logs what a handler of the error signal raised: there is nobody else to tell."""
+        self.log.error("a handler of the error signal raised", exc_info=error)
+
+    def open_link(
+        self,
+        transport: Transport,
+        on_data: Callable[[Data], None],
+        on_lost: Callable[[int, str], None],
+    ) -> Link:
+        """Binds a transport with the settings of this endpoint."""
+        return Link(
+            transport,
+            loop,
+            max_queue_bytes=self.max_queue_bytes,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+            on_data=on_data,
+            on_lost=on_lost,
+        )
+
+
+def check_seconds(**values: float | None) -> None:
+    """Refuses what is no number of seconds; None is a value of its own."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise WseTypeError(
+                WSE_ERROR.CONNECTION_ERROR,
+                message=f"{name} must be seconds or None, not {type(value).__name__}",
+            )
+        if not value >= 0:
+            raise WseValueError(
+                WSE_ERROR.CONNECTION_ERROR, message=f"{name} must be 0 s or more, not {value!r}"
+            )
+
+
+def check_counts(**values: int) -> None:
+    """Refuses what is no count."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WseTypeError(
+                WSE_ERROR.CONNECTION_ERROR,
+                message=f"{name} must be a whole number, not {type(value).__name__}",
+            )
+        if value < 1:
+            raise WseValueError(
+                WSE_ERROR.CONNECTION_ERROR, message=f"{name} must be 1 or more, not {value!r}"
+            )

@@ -1,0 +1,329 @@
+"""The life of a client, from ``connect`` until it is offline for good.
+
+One thread, ``wse-client-<n>``, started by ``connect`` (or ``jump``): it dials, does the handshake,
+is the reader of the link, waits, and dials again. It blocks in the dialing of websocket-client, in
+the read of its link, and in ``_changed`` between links. It ends by itself; ``stop`` asks it to, and
+cuts what it blocks in.
+
+``_changed`` (a condition) guards everything here. Under it only the lock of the loop is taken, and
+that of the client above it; links are closed and signals posted without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
+from .core.handshake import ClientHandshake, Quest
+from .errors import WseConnectionError, WseError, WsePermissionError, WseTimeoutError
+from .link import Link
+from .loop import loop
+from .protocol import Data
+from .transport.dialed import DialedTransport, Dialer, DialFailed
+
+if TYPE_CHECKING:
+    from .client import WseClient
+
+__all__ = ["Life", "Target"]
+
+_numbers = itertools.count(1)
+_NORMAL, _ABNORMAL, _JUMP = 1000, 1006, 4000
+_CUT_SHARE = 0.2  # of the time to stop: for the thread to notice that its link was cut
+
+
+class Target(NamedTuple):
+    """Where to, and as whom."""
+
+    url: str
+    identity: Any
+    meta: dict[str, Any]
+
+
+class _Attempt:
+    """What ``connect`` or ``jump`` waits for: the welcome, or why there is none."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.payload: Any = None
+        self.error: BaseException | None = None
+
+
+class _Ended(NamedTuple):
+    """How a link ended, or that there was none."""
+
+    code: int
+    reason: str
+    again: bool
+    error: BaseException
+
+
+class Life:
+    """Pursues one target after another, over one link after another."""
+
+    def __init__(self, client: WseClient, target: Target) -> None:
+        self._client = client
+        self._connection = client.connection
+        self._changed = threading.Condition()
+        self._target = target
+        self._attempt = _Attempt()
+        self._dialer: Dialer | None = None
+        self._link: Link | None = None
+        self._welcomed = False  # on the current link
+        self._ever_welcomed = False
+        self._failure: BaseException | None = None  # of our side of the handshake
+        self._turning = False
+        self._stopping = False
+        self._stop_reason = ""
+        #: Whether the client is offline for good.
+        self.over = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"wse-client-{next(_numbers)}", daemon=True
+        )
+
+    # From other threads
+
+    def start(self) -> None:
+        """Begins to dial."""
+        self._client.set_status(WSE_STATUS.CONNECTING)
+        self._thread.start()
+
+    def welcome(self, timeout: float | None) -> Any:
+        """Blocks until the server has let us in; what it raises is what ``connect`` raises."""
+        return self._await(self._attempt, timeout)
+
+    def turn(self, target: Target, timeout: float | None) -> Any:
+        """Leaves for another target, and blocks until that has let us in."""
+        with self._changed:
+            if self.over or self._stopping:
+                raise WseConnectionError(
+                    WSE_ERROR.CONNECTION_CLOSED, message="the client is being disconnected"
+                )
+            self._finish(WseConnectionError(WSE_ERROR.CONNECTION_CLOSED, message="jumped away"))
+            attempt = self._attempt = _Attempt()
+            self._target = target
+            self._turning = True
+            link, dialer = self._link, self._dialer
+            self._changed.notify_all()
+        self._leave(link, dialer)
+        return self._await(attempt, timeout)
+
+    def _await(self, attempt: _Attempt, timeout: float | None) -> Any:
+        try:
+            with self._changed:
+                done = self._changed.wait_for(lambda: attempt.done, timeout)
+        except BaseException:  # Ctrl-C
+            self._client.disconnect()
+            raise
+        if not done:
+            self._client.disconnect()
+            raise WseTimeoutError(
+                WSE_ERROR.CONNECTION_CLOSED, message=f"no welcome within {timeout} s"
+            )
+        if attempt.error is not None:
+            raise attempt.error
+        return attempt.payload
+
+    def stop(self, reason: str, timeout: float) -> None:
+        """Ends this life and waits for the thread, unless it is the caller's."""
+        deadline = monotonic() + timeout
+        with self._changed:
+            if not self._stopping:
+                self._stopping = True
+                self._stop_reason = reason
+            link, dialer = self._link, self._dialer
+            self._changed.notify_all()
+        self._leave(link, dialer, timeout * (1 - _CUT_SHARE))
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(max(0.0, deadline - monotonic()))
+
+    def _leave(self, link: Link | None, dialer: Dialer | None, timeout: float = 3.0) -> None:
+        if dialer is not None:
+            dialer.abort()
+        if link is not None:
+            link.close(*self._farewell(), timeout=timeout)
+
+    def _farewell(self) -> tuple[int, str]:
+        """With which words we go."""
+        return (_NORMAL, self._stop_reason) if self._stopping else (_JUMP, "jump")
+
+    # The thread
+
+    def _run(self) -> None:
+        ended = _Ended(_ABNORMAL, "", False, _closed_error(_ABNORMAL, ""))
+        failures = 0
+        try:
+            while True:
+                ended = self._pursue()
+                if self._welcomed:
+                    failures = 0
+                if not self._goes_on(ended, failures):
+                    break
+                failures += 1
+        except BaseException as error:
+            # Of a callable identity: connect() raises it.
+            ended = ended._replace(error=error)
+            if self._ever_welcomed:
+                self._post(partial(self._client.report, error))
+        finally:
+            self._go_offline(ended)
+
+    def _pursue(self) -> _Ended:
+        """One attempt, and the life of the link that comes of it."""
+        with self._changed:
+            self._turning = self._welcomed = False
+            self._failure = None
+            target = self._target
+        identity = target.identity() if callable(target.identity) else target.identity
+        handshake = ClientHandshake(self._client.protocol)
+        hi = handshake.hi(identity, target.meta)
+        try:
+            transport = self._dial(target.url)
+        except DialFailed as failure:
+            details = {} if failure.status is None else {"status": failure.status}
+            error = WseConnectionError(WSE_ERROR.WS_CLIENT_ERROR, details, str(failure))
+            self._client.log.info("%s", failure)
+            return _Ended(_ABNORMAL, "", not failure.final, error)
+        code, reason = self._read(transport, handshake, hi)
+        if self._failure is not None:
+            return _Ended(code, reason, False, self._failure)
+        return _Ended(code, reason, code in RETRY_CODES, _closed_error(code, reason))
+
+    def _dial(self, url: str) -> DialedTransport:
+        client = self._client
+        dialer = Dialer()
+        with self._changed:
+            self._dialer = dialer
+            if self._stopping or self._turning:
+                dialer.abort()
+        timeout = client.connect_timeout
+        late = None if timeout is None else loop.call_later(timeout, dialer.abort)
+        try:
+            return dialer.dial(
+                url, client.protocol.name, timeout, client.ssl_context, client.ws_options
+            )
+        finally:
+            if late is not None:
+                late.cancel()
+            with self._changed:
+                self._dialer = None
+
+    def _read(
+        self, transport: DialedTransport, handshake: ClientHandshake, hi: Data
+    ) -> tuple[int, str]:
+        """The life of a link; returns code and reason of its end."""
+        transport.max_message_bytes = self._client.max_message_bytes
+        link = self._client.open_link(
+            transport,
+            lambda data: self._receive(link, handshake, data),
+            lambda code, reason: self._lost(link, code, reason),
+        )
+        link.attach()
+        self._connection.lane.enter(link)
+        with self._changed:
+            self._link = link
+            leaving = self._stopping or self._turning
+        self._post(partial(self._client.when.connected.settle, self._client))
+        link.send(hi)
+        if leaving:
+            self._leave(link, None)
+        verdict = link.run()
+        with self._changed:
+            self._link = None
+        return verdict
+
+    def _receive(self, link: Link, handshake: ClientHandshake, data: Data) -> None:
+        if self._welcomed:
+            self._connection.receive(link, data)
+            return
+        try:
+            event = handshake.receive(data)
+        except WseError as error:
+            self._connection.violated(link, error)
+            return
+        if isinstance(event, Quest):
+            self._solve(link, handshake, event)
+        elif event is not None:
+            self._be_welcomed(link, event.payload)
+
+    def _solve(self, link: Link, handshake: ClientHandshake, quest: Quest) -> None:
+        solver = self._client.solver
+        try:
+            if solver is None:
+                raise WseError(
+                    WSE_ERROR.INVALID_CRA_HANDLER,
+                    message="the server asks a quest: set a solver with client.challenge(…)",
+                )
+            link.send(handshake.solution(solver(quest.payload)))
+        except BaseException as error:
+            self._failure = error
+            link.close(_NORMAL, WSE_REASON.BY_CLIENT)
+
+    def _be_welcomed(self, link: Link, payload: Any) -> None:
+        with self._changed:
+            self._welcomed = self._ever_welcomed = True
+        self._connection.attach(link)
+        self._client.set_status(WSE_STATUS.READY)
+        self._post(partial(self._client.when.ready.settle, self._client, payload))
+        with self._changed:
+            if not self._turning:
+                self._finish(None, payload)
+
+    def _lost(self, link: Link, code: int, reason: str) -> None:
+        """The link is over; in whatever thread found out."""
+        client = self._client
+        with self._changed:
+            expected = client.reconnect and not self._stopping and self._ever_welcomed
+            expected = expected and (self._turning or code in RETRY_CODES)
+            turning = self._turning
+        self._connection.detach(code, reason, suspend=expected)
+        closed = partial(client.when.closed.settle, client, code, reason)
+        self._connection.lane.leave(link, closed)
+        if expected:
+            client.set_status(WSE_STATUS.RE_CONNECTING)
+        elif turning:
+            client.set_status(WSE_STATUS.CONNECTING)
+
+    def _goes_on(self, ended: _Ended, failures: int) -> bool:
+        """Whether to dial again; after the wait that is due."""
+        with self._changed:
+            if self._turning:
+                return not self._stopping
+            if self._stopping or not ended.again or not self._client.reconnect:
+                return False
+            self._changed.wait_for(
+                lambda: self._stopping or self._turning, self._client.backoff.delay(failures)
+            )
+            return not self._stopping
+
+    def _go_offline(self, ended: _Ended) -> None:
+        self._connection.detach(ended.code, ended.reason)
+        self._client.channel.interrupt("the client is offline")
+        with self._changed:
+            self.over = True
+            self._finish(ended.error)
+        self._client.set_status(WSE_STATUS.OFFLINE)
+
+    def _finish(self, error: BaseException | None, payload: Any = None) -> None:
+        """Tells who waits how it went; the lock is held."""
+        if not self._attempt.done:
+            self._attempt.done = True
+            self._attempt.error = error
+            self._attempt.payload = payload
+            self._changed.notify_all()
+
+    def _post(self, task: Any) -> None:
+        self._connection.lane.post(task)
+
+
+def _closed_error(code: int, reason: str) -> WseError:
+    """What ``connect`` raises when the link was closed before the welcome."""
+    if code == _NORMAL and reason == WSE_REASON.NOT_AUTHORIZED:
+        return WsePermissionError(WSE_ERROR.NOT_AUTHORIZED, message="the server refused")
+    told = f"{code} {reason}".strip()
+    return WseConnectionError(
+        WSE_ERROR.CONNECTION_CLOSED, {"closed": [code, reason]}, f"closed with {told}"
+    )

@@ -1,0 +1,229 @@
+"""One transport while it lives: its reader, its heartbeat, and how it ends.
+
+Threads: :meth:`Link.run` is the reader, in the thread of whoever opened the transport; it ends with
+the link and is the only one that closes the stream. The heartbeat and the bounds run as timers in
+the loop. ``close`` and ``fail`` may come from any thread.
+
+``_lock`` guards ``verdict`` and the timers; under it only the lock of the loop is taken. Nothing
+calls out while it is held.
+
+A link ends once: the first who decides gives the *verdict*, the code and reason that everybody is
+told, and ``on_lost`` is called with it in that thread. What comes in afterwards is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from .constants import WSE_REASON
+from .loop import Loop, Timer
+from .outbox import Outbox
+from .protocol import Data
+from .transport.base import LinkLost, Transport
+
+__all__ = ["CLOSE_TIMEOUT", "Link"]
+
+_log = logging.getLogger("wse_sync")
+
+#: How long the other side may take to answer a close frame, in seconds.
+CLOSE_TIMEOUT = 3.0
+
+_ABNORMAL, _INTERNAL_ERROR, _TRY_LATER = 1006, 1011, 1013
+_DRAIN_BYTES = 64 * 1024
+
+
+class Link:
+    """Binds a transport to those who want its messages.
+
+    Args:
+        transport: What is read from, and sent to.
+        loop: Who runs the timers.
+        max_queue_bytes: Bound of the bytes that wait to be sent.
+        ping_interval: Silence before a ping, in seconds; None: no heartbeat.
+        ping_timeout: Silence after it before the link is lost, in seconds; None: for ever.
+        on_data: Gets each message, in the reader's thread.
+        on_lost: Gets code and reason, once.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        loop: Loop,
+        *,
+        max_queue_bytes: int,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        on_data: Callable[[Data], None],
+        on_lost: Callable[[int, str], None],
+    ) -> None:
+        self.transport = transport
+        self.outbox = Outbox(transport.stream, loop, max_queue_bytes, self.overflow)
+        #: Set by the reader while it waits for room: silence is no sign of death then.
+        self.paused = False
+        self.verdict: tuple[int, str] | None = None
+        self._loop = loop
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
+        self._on_data = on_data
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._heartbeat: Timer | None = None
+        self._cutter: Timer | None = None
+        self._pinged_at: float | None = None
+        self._ended = threading.Event()
+
+    def run(self) -> tuple[int, str]:
+        """Reads until the link is over, then closes the stream; returns the verdict."""
+        try:
+            self._start_heartbeat()
+            lost = self._read()
+        except Exception:
+            _log.exception("reading from %s failed", self.transport.peer)
+            lost = LinkLost(_INTERNAL_ERROR)
+            self._say_goodbye(_INTERNAL_ERROR, "", at_once=True)
+        try:
+            self._decide(lost.code, lost.reason)
+            self.outbox.seal()
+            if lost.drain:
+                self._drain()
+            self.outbox.wait_until_sent(CLOSE_TIMEOUT)
+        finally:
+            with self._lock:
+                timers = self._heartbeat, self._cutter
+            for timer in timers:
+                if timer is not None:
+                    timer.cancel()
+            self.outbox.close()
+            self._ended.set()
+        assert self.verdict is not None
+        return self.verdict
+
+    def attach(self) -> None:
+        """Finishes the upgrade of an accepted transport; before ``run``, in the same thread."""
+        self.transport.attach(self.outbox.write)
+
+    def send(self, data: Data, *, bounded: bool = True) -> bool:
+        """Frames and sends a message; False if the link takes no more."""
+        return self.outbox.write(self.transport.encode(data), bounded=bounded)
+
+    def close(
+        self,
+        code: int,
+        reason: str = WSE_REASON.NO_REASON,
+        *,
+        at_once: bool = False,
+        timeout: float = CLOSE_TIMEOUT,
+    ) -> None:
+        """Says goodbye behind what waits to be sent, and gives the other side time to answer.
+
+        Does not block; any thread. The link is cut when there is no answer in time.
+
+        Args:
+            code: Of the close frame.
+            reason: Its text.
+            at_once: Drops what waits to be sent.
+            timeout: For what waits, the close frame and its answer, in seconds.
+        """
+        if self._judge(code, str(reason)):
+            self._say_goodbye(code, str(reason), at_once=at_once, timeout=timeout)
+            self._on_lost(code, str(reason))
+
+    def fail(self, code: int = _ABNORMAL, reason: str = "") -> None:
+        """Cuts the link without a word; any thread."""
+        first = self._judge(code, reason)
+        self.cut()
+        if first:
+            self._on_lost(code, reason)
+
+    def cut(self) -> None:
+        """Ends the wait for the answer to a close; any thread."""
+        self.transport.stream.abort()
+
+    def wait(self, timeout: float) -> bool:
+        """Blocks until the reader is done with the stream; False after ``timeout`` seconds."""
+        return self._ended.wait(timeout)
+
+    def _read(self) -> LinkLost:
+        try:
+            while True:
+                data = self.transport.read()
+                if self.verdict is None:
+                    self._on_data(data)
+        except LinkLost as lost:
+            return lost
+
+    def _judge(self, code: int, reason: str) -> bool:
+        """Whether this is the first verdict."""
+        with self._lock:
+            if self.verdict is not None:
+                return False
+            self.verdict = (code, reason)
+            return True
+
+    def _decide(self, code: int, reason: str) -> None:
+        if self._judge(code, reason):
+            self._on_lost(code, reason)
+
+    def _say_goodbye(
+        self, code: int, reason: str, *, at_once: bool = False, timeout: float = CLOSE_TIMEOUT
+    ) -> None:
+        self.outbox.finish(self.transport.encode_close(code, reason), at_once=at_once)
+        self._cut_after(timeout)
+
+    def _cut_after(self, timeout: float) -> None:
+        with self._lock:
+            if self._cutter is None and not self._ended.is_set():
+                self._cutter = self._loop.call_later(timeout, self.cut)
+
+    def _drain(self) -> None:
+        """Hears the other side out, so that no reset overtakes our close frame."""
+        self._cut_after(CLOSE_TIMEOUT)
+        try:
+            while self.transport.stream.receive(_DRAIN_BYTES):
+                continue
+        except LinkLost:
+            return  # cut, by the other side or by the timer
+
+    def overflow(self) -> None:
+        """Gives up a link on which more waits than may; any thread."""
+        self.close(_TRY_LATER, WSE_REASON.SLOW_CONSUMER, at_once=True)
+
+    def _start_heartbeat(self) -> None:
+        if self._ping_interval is not None:
+            self._beat_at(monotonic() + self._ping_interval)
+
+    def _beat_at(self, deadline: float) -> None:
+        with self._lock:
+            if self.verdict is None:
+                self._heartbeat = self._loop.call_at(deadline, self._beat)
+
+    def _beat(self) -> None:
+        """Looks whether there was life since the last time: bytes in, or bytes that went out."""
+        assert self._ping_interval is not None
+        now = monotonic()
+        last = now if self.paused else self.transport.stream.last_received
+        if self.outbox.waiting_bytes:
+            last = max(last, self.outbox.last_sent)
+        if self._pinged_at is not None and last < self._pinged_at:
+            self._expect_life(now, self._pinged_at)
+        elif now - last < self._ping_interval:
+            self._pinged_at = None
+            self._beat_at(last + self._ping_interval)
+        else:
+            self._pinged_at = now
+            self.outbox.write(self.transport.encode_ping())
+            self._expect_life(now, now)
+
+    def _expect_life(self, now: float, pinged_at: float) -> None:
+        assert self._ping_interval is not None
+        if self._ping_timeout is None:
+            self._pinged_at = None
+            self._beat_at(now + self._ping_interval)
+        elif now - pinged_at >= self._ping_timeout:
+            _log.debug("%s is silent, the link is given up", self.transport.peer)
+            self.fail()
+        else:
+            self._beat_at(pinged_at + self._ping_timeout)

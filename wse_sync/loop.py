@@ -1,0 +1,212 @@
+"""The one background thread of the process: deadlines, and leftovers of slow sockets.
+
+It runs heartbeats, time limits, waits before a reconnect, and sends on what a socket did not take
+at once. It starts with the first timer or socket, blocks in ``select`` until the next deadline (the
+monotonic clock: a clock on the wall that jumps changes nothing), and ends when there is nothing to
+wait for. Everything that it calls is ours and short; user code never runs here.
+
+``_lock`` guards every attribute. It is taken under any other lock and none is taken under it; the
+callbacks run without it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["Loop", "Timer", "loop"]
+
+_log = logging.getLogger("wse_sync")
+_LINGER = 1.0  # s the thread stays without work, so that a busy program does not restart it
+_SLACK = 64  # cancelled timers that may lie about before they are swept out
+_FOREVER = 3600.0
+
+
+class Timer:
+    """A call that is due at some time; ``cancel`` prevents it if it has not begun."""
+
+    __slots__ = ("_loop", "callback", "deadline")
+
+    def __init__(self, loop: Loop, deadline: float, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self.deadline = deadline
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Any thread, any number of times. The callback may be running just now."""
+        self._loop._cancel(self)
+
+
+class Loop:
+    """Timers and writable sockets, served by one thread."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        """A clean start: also in the child of a fork, where the thread does not exist."""
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._live = 0
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._thread: threading.Thread | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._wake: socket.socket | None = None
+        self._wakes_at = 0.0
+        self._hurry = False
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Runs ``callback`` in ``delay`` seconds."""
+        return self.call_at(monotonic() + delay, callback)
+
+    def call_at(self, deadline: float, callback: Callable[[], None]) -> Timer:
+        """Runs ``callback`` at ``deadline``, a time of ``time.monotonic()``."""
+        timer = Timer(self, deadline, callback)
+        with self._lock:
+            heapq.heappush(self._heap, (deadline, next(self._order), timer))
+            self._live += 1
+            self._ensure_awake(deadline)
+        return timer
+
+    def watch(self, sock: socket.socket, flush: Callable[[], None]) -> None:
+        """Calls ``flush`` whenever the socket can take bytes, until ``unwatch``."""
+        with self._lock:
+            self._start()
+            assert self._selector is not None
+            if sock.fileno() not in self._watched:
+                self._selector.register(sock, selectors.EVENT_WRITE)
+                self._watched[sock.fileno()] = flush
+            self._ensure_awake(0.0)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """Forgets the socket, if need be; always before its descriptor is closed."""
+        with self._lock:
+            if self._watched.pop(sock.fileno(), None) is not None and self._selector is not None:
+                self._selector.unregister(sock)
+
+    def rest(self, timeout: float) -> None:
+        """Waits until the thread has ended, if there is nothing left for it to do."""
+        with self._lock:
+            thread = self._thread
+            if (
+                thread is None
+                or self._live
+                or self._watched
+                or thread is threading.current_thread()
+            ):
+                return
+            self._hurry = True
+            self._ensure_awake(0.0)
+        thread.join(timeout)
+
+    def _cancel(self, timer: Timer) -> None:
+        with self._lock:
+            if timer.callback is None:
+                return
+            timer.callback = None
+            self._live -= 1
+            if len(self._heap) > 2 * self._live + _SLACK:
+                self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+                heapq.heapify(self._heap)
+
+    def _ensure_awake(self, deadline: float) -> None:
+        self._start()
+        if deadline < self._wakes_at and self._wake is not None:
+            self._wakes_at = 0.0
+            self._wake.send(b"\0")
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        self._selector = selectors.DefaultSelector()
+        ours, self._wake = socket.socketpair()
+        ours.setblocking(False)
+        self._selector.register(ours, selectors.EVENT_READ)
+        self._wakes_at = 0.0
+        self._hurry = False
+        self._thread = threading.Thread(
+            target=self._run, args=(self._selector, ours), name="wse-loop", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, selector: selectors.BaseSelector, ours: socket.socket) -> None:
+        idle_since = monotonic()
+        while True:
+            due, timeout, idle = self._next()
+            if due is not None:
+                self._guard(due)
+                continue
+            if not idle:
+                idle_since = monotonic()
+            elif self._end_after(idle_since + _LINGER, selector, ours):
+                return
+            for key, _ in selector.select(timeout):
+                if key.fileobj is ours:
+                    self._read_wakes(ours)
+                else:
+                    self._flush(key.fd)
+
+    def _next(self) -> tuple[Callable[[], None] | None, float, bool]:
+        """What is due, or how long to sleep and whether there is nothing to wait for."""
+        with self._lock:
+            while self._heap and self._heap[0][2].callback is None:
+                heapq.heappop(self._heap)
+            now = monotonic()
+            if self._heap and self._heap[0][0] <= now:
+                timer = heapq.heappop(self._heap)[2]
+                callback, timer.callback = timer.callback, None
+                self._live -= 1
+                return callback, 0.0, False
+            idle = not self._heap and not self._watched
+            sleep = _LINGER if idle else _FOREVER
+            if self._heap:
+                sleep = min(sleep, self._heap[0][0] - now)
+            self._wakes_at = now + sleep
+            return None, sleep, idle
+
+    def _end_after(
+        self, time: float, selector: selectors.BaseSelector, ours: socket.socket
+    ) -> bool:
+        """Ends the thread's affairs if it has been idle for long enough and still is."""
+        with self._lock:
+            if self._heap or self._watched or (monotonic() < time and not self._hurry):
+                return False
+            assert self._wake is not None
+            self._wake.close()
+            self._thread = self._selector = self._wake = None
+        ours.close()
+        selector.close()
+        return True
+
+    def _read_wakes(self, ours: socket.socket) -> None:
+        try:
+            ours.recv(4096)
+        except BlockingIOError:
+            return
+
+    def _flush(self, fileno: int) -> None:
+        with self._lock:
+            flush = self._watched.get(fileno)
+        if flush is not None:
+            self._guard(flush)
+
+    def _guard(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            _log.exception("a background task failed")
+
+
+#: The loop of this process.
+loop = Loop()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=loop._reset)

@@ -1,0 +1,188 @@
+"""What one link has to send and its stream has not taken yet: in order, and bounded.
+
+Any thread writes. A write tries the stream first, without blocking; what does not fit stays here,
+and the loop sends it when the stream can take it. So nobody waits for a slow reader, except those
+who ask for it with :meth:`Outbox.wait_for_room`.
+
+``_lock`` guards every attribute and every use of the stream but ``receive`` and ``abort``. It is
+held during sends that do not block. It may be taken under the lock of a connection; under it only
+the locks of the stream and of the loop are taken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from .loop import Loop
+from .transport.base import LinkLost, Stream
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """The unsent bytes of one link.
+
+    Args:
+        stream: Where they go.
+        loop: Who sends what is left over.
+        max_bytes: What may wait behind the frame that is being sent.
+        on_overflow: Called by the loop when one frame too many was written.
+    """
+
+    def __init__(
+        self, stream: Stream, loop: Loop, max_bytes: int, on_overflow: Callable[[], None]
+    ) -> None:
+        self._stream = stream
+        self._loop = loop
+        self._max_bytes = max_bytes
+        self._on_overflow = on_overflow
+        self._lock = threading.Lock()
+        self._changed: threading.Condition | None = None  # made by the first who waits
+        self._frames: deque[bytes | memoryview] = deque()
+        self._bytes = 0
+        self._sealed = False
+        self._closed = False
+        self.last_sent = monotonic()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much has not gone out."""
+        return self._bytes
+
+    def write(self, frame: bytes, *, bounded: bool = True) -> bool:
+        """Sends a frame, or keeps it to be sent; never blocks.
+
+        Args:
+            frame: Encoded.
+            bounded: Whether it counts as one too many when too much is waiting already.
+
+        Returns:
+            Whether it will be sent, as far as this end can tell.
+        """
+        with self._lock:
+            if self._sealed:
+                return False
+            if not bounded or not self._frames or self._bytes + len(frame) <= self._max_bytes:
+                return self._put(frame)
+            self._seal()
+            # By the loop: the caller may hold locks that the end of a link wants.
+            self._loop.call_later(0.0, self._on_overflow)
+            return False
+
+    def finish(self, frame: bytes, *, at_once: bool = False) -> None:
+        """Takes the last frame, a close; no other will be taken after it.
+
+        Args:
+            frame: Encoded.
+            at_once: Drops what waits, but for a frame that has begun.
+        """
+        with self._lock:
+            if at_once:
+                self._drop_tail()
+            if not self._closed:
+                self._put(frame)
+            self._seal()
+
+    def seal(self) -> None:
+        """Takes no more frames; what waits still goes out."""
+        with self._lock:
+            self._seal()
+
+    def wait_for_room(self, size: int, timeout: float | None = None) -> bool:
+        """Blocks until a frame of ``size`` bytes fits within the bound, or the outbox is sealed.
+
+        Args:
+            size: In bytes.
+            timeout: In seconds; None waits for as long as the link lives.
+
+        Returns:
+            False if the time ran out.
+        """
+        with self._lock:
+            return self._wait_until(
+                lambda: not self._frames or self._bytes + size <= self._max_bytes or self._sealed,
+                timeout,
+            )
+
+    def wait_until_sent(self, timeout: float) -> bool:
+        """Blocks until nothing waits; False if that took longer than ``timeout`` seconds."""
+        with self._lock:
+            return self._wait_until(lambda: not self._frames, timeout)
+
+    def close(self) -> None:
+        """Drops what waits and closes the stream; only the reader, at its end."""
+        with self._lock:
+            self._abandon()
+            self._closed = True
+            self._stream.close()
+
+    def _put(self, frame: bytes) -> bool:
+        sent = 0
+        if not self._frames:
+            try:
+                sent = self._stream.send(frame)
+            except LinkLost:
+                self._break()
+                return False
+            if sent == len(frame):
+                return True
+        self._frames.append(memoryview(frame)[sent:] if sent else frame)
+        self._bytes += len(frame) - sent
+        if len(self._frames) == 1:
+            self._stream.watch(self._loop, self._flush)
+        return True
+
+    def _flush(self) -> None:
+        """Sends what goes; run by the loop when the stream is writable."""
+        with self._lock:
+            while self._frames:
+                head = self._frames[0]
+                try:
+                    sent = self._stream.send(head)
+                except LinkLost:
+                    self._break()
+                    return
+                if not sent:
+                    return
+                self.last_sent = monotonic()
+                self._bytes -= sent
+                if sent < len(head):
+                    self._frames[0] = memoryview(head)[sent:]
+                else:
+                    self._frames.popleft()
+                self._notify()
+            self._stream.unwatch(self._loop)
+
+    def _drop_tail(self) -> None:
+        while len(self._frames) > 1:
+            self._bytes -= len(self._frames.pop())
+
+    def _break(self) -> None:
+        """The stream does not take anything any more: the reader shall notice."""
+        self._abandon()
+        self._stream.abort()
+
+    def _abandon(self) -> None:
+        self._frames.clear()
+        self._bytes = 0
+        self._seal()
+        if not self._closed:
+            self._stream.unwatch(self._loop)
+
+    def _seal(self) -> None:
+        self._sealed = True
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.notify_all()
+
+    def _wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        if condition():
+            return True
+        if self._changed is None:
+            self._changed = threading.Condition(self._lock)
+        return self._changed.wait_for(condition, timeout)

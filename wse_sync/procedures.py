@@ -1,0 +1,74 @@
+"""The procedures that one end offers. ``_lock`` guards the table; any thread comes here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from .constants import WSE_ERROR
+from .errors import WseLookupError, WseTypeError, WseValueError
+
+__all__ = ["Procedures"]
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+
+class Procedures:
+    """Names and their handlers.
+
+    Args:
+        check_name: Raises if a name cannot be called.
+    """
+
+    def __init__(self, check_name: Callable[[Any], None]) -> None:
+        self._check_name = check_name
+        self._lock = threading.Lock()
+        self._handlers: dict[Any, Callable[..., Any]] = {}
+
+    @overload
+    def register(self, name: Any, handler: HandlerT) -> HandlerT: ...
+    @overload
+    def register(self, name: Any) -> Callable[[HandlerT], HandlerT]: ...
+    def register(self, name: Any, handler: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """Enters a procedure; without a handler, returns a decorator that does.
+
+        Raises:
+            WseValueError: The name is taken (RP_ALREADY_REGISTERED), empty or internal.
+            WseTypeError: The handler is not callable.
+        """
+        self._check_name(name)
+        if handler is None:
+            return lambda function: self.register(name, function)
+        if not callable(handler):
+            raise WseTypeError(
+                WSE_ERROR.RP_EXECUTION_FAILED,
+                {"rp": name},
+                f"the handler must be callable, not {type(handler).__name__}",
+            )
+        with self._lock:
+            if name in self._handlers:
+                raise WseValueError(
+                    WSE_ERROR.RP_ALREADY_REGISTERED, {"rp": name}, "unregister the other one first"
+                )
+            self._handlers[name] = handler
+        return handler
+
+    def unregister(self, name: Any) -> None:
+        """Takes a procedure out; calls that run go on.
+
+        Raises:
+            WseLookupError: There is none of that name (RP_NOT_REGISTERED).
+        """
+        with self._lock:
+            if self._handlers.pop(name, None) is None:
+                raise WseLookupError(
+                    WSE_ERROR.RP_NOT_REGISTERED, {"rp": name}, "there is no such procedure"
+                )
+
+    def find(self, name: Any) -> Callable[..., Any] | None:
+        """The handler of a procedure; None if there is none."""
+        return self._handlers.get(name)
+
+    def __repr__(self) -> str:
+        return f"<Procedures {' '.join(map(str, list(self._handlers)))}>"

@@ -1,0 +1,158 @@
+"""Protocols: how a frame becomes text or bytes, and back."""
+
+from __future__ import annotations
+
+import abc
+import json
+import math
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn, Union
+
+from .constants import WSE_ERROR
+from .errors import WseTypeError, WseValueError
+
+__all__ = ["Data", "Frame", "JsonProtocol", "Protocol"]
+
+#: A frame packed. ``str`` travels as a text message, ``bytes`` as a binary one.
+Data = Union[str, bytes]
+
+
+class Frame(NamedTuple):
+    """What travels: a type, a payload, and the stamp that ties an answer to its call."""
+
+    type: Any
+    payload: Any = None
+    stamp: Any = None
+
+
+class Protocol(abc.ABC):
+    """A way to pack frames. Derive from it to speak another one.
+
+    ``pack`` and ``unpack`` are called from many threads at once and keep no state.
+    """
+
+    #: The WebSocket subprotocol (RFC 6455, 1.9) that both ends must agree on.
+    name: str
+
+    #: The types of our own frames: ``hi``, ``challenge``, ``welcome``, ``call``, ``response``,
+    #: ``response_error``. Values are any hashable objects; users cannot send them.
+    internal_types: Mapping[str, Hashable]
+
+    @abc.abstractmethod
+    def pack(self, type: Any, payload: Any = None, stamp: Any = None) -> Data:
+        """Turns a frame into ``str`` (a text message) or ``bytes`` (a binary one).
+
+        ``stamp`` is None, or the text that ties an answer to its call.
+
+        Raises:
+            TypeError, ValueError: The payload does not fit; say where, users will read it.
+        """
+
+    @abc.abstractmethod
+    def unpack(self, data: Data) -> tuple[Any, Any, Any]:
+        """Turns what ``pack`` made into ``(type, payload, stamp)``.
+
+        Raises:
+            Exception: Anything; the connection is closed with ``wse.protocol-error``.
+        """
+
+
+class JsonProtocol(Protocol):
+    """The protocol of every WSE peer: one JSON array ``[type, payload, stamp]``.
+
+    ``NaN`` and infinities are not JSON (RFC 8259, 6): refused in both directions.
+    """
+
+    name = "wse-default-json"
+    internal_types = MappingProxyType(
+        {
+            "hi": "~wse:hi",
+            "challenge": "~wse:challenge",
+            "welcome": "~wse:welcome",
+            "call": "~wse:call",
+            "response": "~wse:response",
+            "response_error": "~wse:response-err",
+        }
+    )
+
+    def pack(self, type: Any, payload: Any = None, stamp: Any = None) -> str:
+        """Packs a frame as JSON text without blanks.
+
+        Raises:
+            WseTypeError: Something in the payload has no form in JSON; the text says where.
+            WseValueError: NaN, an infinity, a circle, or nesting that is too deep.
+        """
+        try:
+            text = _encode([type, payload, stamp])
+            if not text.isascii():
+                text.encode()
+        except UnicodeEncodeError:
+            return _encode_ascii([type, payload, stamp])  # lone surrogates: only escaped
+        except (TypeError, ValueError, RecursionError) as error:
+            _refuse(error, payload)
+        return text
+
+    def unpack(self, data: Data) -> Frame:
+        """Reads a frame from JSON, as text or as the UTF-8 of it.
+
+        Raises:
+            ValueError: It is not UTF-8, not JSON, or not an array.
+            WseValueError: Its type or stamp is none (PROTOCOL_VIOLATION).
+        """
+        text = data if isinstance(data, str) else str(data, "utf-8")
+        try:
+            items = _decode(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+        if not isinstance(items, list):
+            raise ValueError("a frame is a JSON array")
+        frame = Frame(*items[:3]) if items else Frame(None)
+        if not isinstance(frame.type, str) or not frame.type:
+            raise WseValueError(
+                WSE_ERROR.PROTOCOL_VIOLATION, message="the type of a frame is a non-empty string"
+            )
+        if frame.stamp and not isinstance(frame.stamp, str):
+            raise WseValueError(
+                WSE_ERROR.PROTOCOL_VIOLATION, message="the stamp of a frame is a string or null"
+            )
+        return frame
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+# Built once: json.dumps with options builds an encoder for every call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def _refuse(error: Exception, payload: Any) -> NoReturn:
+    """Raises what the encoder said as an error that names the place."""
+    try:
+        where = _culprit(payload, "payload")
+    except RecursionError:
+        where = "payload is nested too deeply, or contains itself"
+    kind = WseTypeError if isinstance(error, TypeError) else WseValueError
+    raise kind(WSE_ERROR.RP_SEND_FAILED, message=where or f"payload: {error}") from error
+
+
+def _culprit(value: Any, place: str) -> str | None:
+    """Where in the payload the first thing stands that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{place} is {value!r}, which is not JSON"
+    if value is None or isinstance(value, (str, int, float)):
+        return None
+    if isinstance(value, dict):
+        for key in value:
+            if key is not None and not isinstance(key, (str, int, float)):
+                return f"{place} has a key of type {type(key).__name__}; JSON keys are strings"
+        pairs = ((f"{place}[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        pairs = ((f"{place}[{index}]", item) for index, item in enumerate(value))
+    else:
+        return f"{place} is of type {type(value).__name__}, which has no form in JSON"
+    found = (_culprit(item, where) for where, item in pairs)
+    return next(filter(None, found), None)

@@ -1,0 +1,336 @@
+"""The server: who may come in, who is there, and how to reach them.
+
+Threads: everything here may be called from any thread. ``_lock`` guards the set of links that are
+alive, the listener and the flags; nothing is taken under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .connection import Connection
+from .constants import WSE_ERROR, WSE_REASON
+from .core.peer import Message, Peer
+from .endpoint import Endpoint, check_counts, check_seconds
+from .errors import WseError, WseValueError
+from .loop import loop
+from .protocol import Protocol
+from .registry import Packed, Registry, WseIdentity
+from .sessions import AuthRequest, WseConnection
+from .signals import ServerSignals
+
+if TYPE_CHECKING:
+    from .standalone import Listener
+
+__all__ = ["WseServer"]
+
+GeneratorT = TypeVar("GeneratorT", bound=Callable[[AuthRequest], Any])
+
+_SERVICE_RESTART = 1012
+_LAST_WAIT = 2.0  # s for threads to end when their links have been cut
+
+
+class WseServer(Endpoint):
+    """Serves WSE: on a port of its own, inside a WSGI app, or both.
+
+    Args:
+        identify: Decides who comes in, with ``auth.accept(cid, welcome)`` or ``auth.refuse()``.
+        host: Where to listen.
+        port: Likewise; 0 is a free one, None for a server that is only mounted in a WSGI app.
+        path: The only URL path on which upgrades are accepted; None: any.
+        http_app: A WSGI app for plain HTTP requests; None answers them with 426.
+        ssl_context: For ``wss``.
+        protocol: How frames are packed; None: :class:`wse_sync.JsonProtocol`.
+        conn_per_user: With one more, the oldest connection of the user is closed.
+        call_timeout: Default of ``call()``, in seconds; None: no limit.
+        auth_timeout: From the upgrade to the welcome, in seconds; None: no limit.
+        ping_interval: Silence before a ping, in seconds; None: no heartbeat.
+        ping_timeout: Silence after the ping before the link is lost, in seconds; None: for ever.
+        max_message_bytes: A longer message closes its connection with 1009. It is 64 KiB until
+            the welcome.
+        max_queue_bytes: Unsent bytes of one connection; with more it is closed with 1013
+            ``wse.slow-consumer``. Also the bound of what is received and not handled yet.
+        max_connections: One more gets HTTP 503.
+        max_workers: How many calls may run at the same time.
+        origins: Pages that browsers may connect from: None is the same origin only, a list, or
+            ``"*"``. Clients that are no browsers send no origin.
+        debug: Sends tracebacks of failed procedures to the other side.
+
+    Raises:
+        WseError: There is no identify handler (IDENTIFY_HANDLER_MISSING).
+        WseTypeError, WseValueError: An option makes no sense.
+    """
+
+    def __init__(
+        self,
+        identify: Callable[[AuthRequest], object],
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        path: str | None = None,
+        http_app: Callable[..., Iterable[bytes]] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        protocol: Protocol | None = None,
+        conn_per_user: int = 1,
+        call_timeout: float | None = 20.0,
+        auth_timeout: float | None = 20.0,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
+        max_message_bytes: int = 16 * 2**20,
+        max_queue_bytes: int = 16 * 2**20,
+        max_connections: int = 1000,
+        max_workers: int = 64,
+        origins: Iterable[str] | None = None,
+        debug: bool = False,
+    ) -> None:
+        if not callable(identify):
+            raise WseError(
+                WSE_ERROR.IDENTIFY_HANDLER_MISSING,
+                message="WseServer needs identify, a function that gets an AuthRequest",
+            )
+        super().__init__(
+            protocol=protocol,
+            call_timeout=call_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            max_message_bytes=max_message_bytes,
+            max_queue_bytes=max_queue_bytes,
+            max_workers=max_workers,
+            debug=debug,
+            log=logging.getLogger("wse_sync.server"),
+        )
+        check_seconds(auth_timeout=auth_timeout)
+        check_counts(conn_per_user=conn_per_user, max_connections=max_connections)
+        if path is not None and not path.startswith("/"):
+            raise WseValueError(
+                WSE_ERROR.CONNECTION_ERROR, message=f"path must begin with /: {path!r}"
+            )
+        self.identify = identify
+        self.generator: Callable[[AuthRequest], Any] | None = None
+        self.host = host
+        self.path = path
+        self.http_app = http_app
+        self.ssl_context = ssl_context
+        #: How many devices a user may have; with one more the oldest has to go.
+        self.conn_per_user = conn_per_user
+        self.auth_timeout = auth_timeout
+        self.max_connections = max_connections
+        self.origins = _origins(origins)
+        #: The signals.
+        self.when = ServerSignals(self._report_from_signal, self.last_resort)
+        self.registry = Registry(self)
+        self._peer = Peer(self.protocol)
+        self._asked_port = port
+        self._lock = threading.Lock()
+        self._connections: set[WseConnection] = set()
+        self._listener: Listener | None = None
+        self._closing = False
+        self._closed = threading.Event()
+
+    # Life
+
+    def start(self) -> WseServer:
+        """Listens in background threads and returns the server; again: no effect.
+
+        Raises:
+            WseValueError: It has no port.
+            OSError: The port is taken, or not ours to take.
+        """
+        from .standalone import Listener  # it needs the WSGI entry, which needs this module
+
+        if self._asked_port is None:
+            raise WseValueError(
+                WSE_ERROR.CONNECTION_ERROR,
+                message="this server has no port: give it one (0 is a free one), or mount"
+                " server.wsgi_app in a WSGI app",
+            )
+        with self._lock:
+            if self._listener is None:
+                self._listener = Listener(
+                    self.wsgi_app, self.host, self._asked_port, self.ssl_context, self.auth_timeout
+                )
+                self._closing = False
+                self._closed.clear()
+                self._listener.start()
+        return self
+
+    def serve_forever(self) -> None:
+        """Starts and blocks until :meth:`close`; Ctrl-C closes in order and returns."""
+        self.start()
+        try:
+            self._closed.wait()
+        except KeyboardInterrupt:
+            self.log.info("interrupted, closing")
+        finally:
+            self.close()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stops listening and ends everything; again: no effect.
+
+        Every connection is closed with 1012 ``wse.by-server`` after what waits to be sent. Blocks
+        until every thread has ended, except the caller's own and handlers that do not return in
+        time.
+
+        Args:
+            timeout: In seconds, for the other sides to take what is theirs and for handlers to end.
+        """
+        deadline = monotonic() + timeout
+        with self._lock:
+            self._closing = True
+            listener, self._listener = self._listener, None
+            connections = list(self._connections)
+        if listener is not None:
+            listener.stop_accepting()
+        for connection in connections:
+            connection.link.close(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
+        for connection in connections:
+            if not connection.link.wait(max(0.0, deadline - monotonic())):
+                connection.link.cut()
+        for connection in connections:
+            connection.link.wait(_LAST_WAIT)
+        if listener is not None:
+            listener.join(_LAST_WAIT)
+        self.channel.interrupt("the server is closed")
+        if not self.workers.join(max(0.0, deadline - monotonic())):
+            self.log.warning("closed, but handlers are still running")
+        loop.rest(_LAST_WAIT)
+        self._closed.set()
+
+    def __enter__(self) -> WseServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens; before ``start``, what it was given."""
+        listener = self._listener
+        return self._asked_port if listener is None else listener.port
+
+    @property
+    def url(self) -> str:
+        """What clients on this machine connect to."""
+        scheme = "ws" if self.ssl_context is None else "wss"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}{self.path or '/'}"
+
+    def wsgi_app(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """The server as a WSGI callable (PEP 3333): an upgrade blocks until the connection ends.
+
+        The WSGI server must expose its socket (werkzeug, gunicorn) and have a thread for each
+        connection.
+        """
+        from .wsgi import answer  # it needs this module
+
+        return answer(self, environ, start_response)
+
+    # Users
+
+    @property
+    def clients(self) -> Mapping[Any, WseIdentity]:
+        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over."""
+        return self.registry.clients
+
+    def send(self, cid: Any, type: Any, payload: Any = None) -> int:
+        """Sends a message to all devices of a user. Does not block; any thread.
+
+        Returns:
+            How many connections it went to; 0 if the user is not there.
+
+        Raises:
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        client = self.clients.get(cid)
+        return self.send_to(() if client is None else client.conns.values(), type, payload)
+
+    def broadcast(self, type: Any, payload: Any = None) -> int:
+        """Sends a message to everyone, packed once. Does not block; any thread.
+
+        Returns:
+            How many connections it went to.
+
+        Raises:
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        return self.send_to(self.registry.connections(), type, payload)
+
+    def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
+        """Packs a message once and sends it to those connections that are open."""
+        packed = Packed(self._peer.pack_message(type, payload))
+        return sum([connection.send_packed(packed) for connection in connections])
+
+    def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:
+        """Disconnects a user with 1000 and ``reason``; an unknown one is no error."""
+        client = self.clients.get(cid)
+        if client is not None:
+            client.drop(reason)
+
+    def use_challenge(self, generator: GeneratorT) -> GeneratorT:
+        """Has every client answer a quest before identify decides; decorates.
+
+        Args:
+            generator: Gets the AuthRequest and returns the quest. It may refuse at once.
+
+        Raises:
+            WseError: It is not callable (INVALID_CRA_GENERATOR).
+        """
+        if not callable(generator):
+            raise WseError(
+                WSE_ERROR.INVALID_CRA_GENERATOR,
+                message="the generator is a function that gets an AuthRequest and returns a quest",
+            )
+        self.generator = generator
+        return generator
+
+    # What the other modules need
+
+    def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
+        """Makes a connection and enters it, or returns None if there is no place for one more."""
+        with self._lock:
+            if self._closing or len(self._connections) >= self.max_connections:
+                return None
+            connection = make()
+            self._connections.add(connection)
+            return connection
+
+    def dismiss(self, connection: WseConnection) -> None:
+        """The end of ``admit``."""
+        with self._lock:
+            self._connections.discard(connection)
+
+    def arguments(self, connection: Connection) -> tuple[Any, ...]:
+        return (connection,)
+
+    def settle_error(self, error: BaseException, connection: Connection | None) -> None:
+        self.when.error.settle(self, error, connection)
+
+    def settle_ignored(self, connection: Connection, message: Message) -> None:
+        self.when.ignored.settle(self, connection, message.type, message.payload)
+
+    def _report_from_signal(self, error: BaseException) -> None:
+        self.report(error)
+
+    def __repr__(self) -> str:
+        where = self.url if self._listener is not None else "not listening"
+        return f"<WseServer {where}, {len(self.clients)} users>"
+
+
+def _origins(origins: Iterable[str] | None) -> frozenset[str] | None:
+    if origins is None:
+        return None
+    if isinstance(origins, str):
+        if origins != "*":
+            raise WseValueError(
+                WSE_ERROR.CONNECTION_ERROR,
+                message=f'origins must be None, a list, or "*": [{origins!r}], maybe?',
+            )
+        return frozenset({"*"})
+    return frozenset(origin.rstrip("/").lower() for origin in origins)

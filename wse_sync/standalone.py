@@ -1,0 +1,251 @@
+"""A listener for the WSGI entry: a thread that accepts, and a thread for each connection.
+
+The listener's thread only accepts. TLS and the HTTP request happen in the connection's thread,
+within ``auth_timeout``, so that nobody who is slow keeps others waiting. ``Listener._lock`` guards
+who has been accepted; nothing is taken under it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import selectors
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from types import SimpleNamespace
+from typing import IO, Any, cast
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
+
+from .loop import loop
+from .wsgi import OWN_SOCKET, UPGRADED
+
+__all__ = ["Listener"]
+
+_log = logging.getLogger("wse_sync.server")
+_numbers = itertools.count(1)
+_BACKLOG = 1024
+_BUFFER_BYTES = 1024  # for reading the request; kept as long as the connection
+_PAUSE = 0.1  # s without accepting when the system has no descriptor or thread left
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Listener:
+    """Listens on one address.
+
+    Args:
+        app: Answers the requests.
+        host: Where to listen.
+        port: Likewise; 0 is a free one.
+        ssl_context: For TLS.
+        request_timeout: For TLS and the headers, in seconds; None: no limit.
+
+    Raises:
+        OSError: The address is taken, or not ours to take.
+    """
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+        request_timeout: float | None,
+    ) -> None:
+        self.app = app
+        self.ssl_context = ssl_context
+        self.request_timeout = request_timeout
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._socket.setblocking(False)
+        self.port = int(self._socket.getsockname()[1])
+        #: What every environ of this listener begins with.
+        self.base_environ = {
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(self.port),
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "REMOTE_HOST": "",
+            "CONTENT_LENGTH": "",
+            "SCRIPT_NAME": "",
+            **({} if ssl_context is None else {"HTTPS": "on"}),
+        }
+        self._stopped = threading.Event()
+        self._wake, self._woken = socket.socketpair()
+        self._lock = threading.Lock()
+        self._visitors: dict[_Visitor, threading.Thread] = {}
+        self._thread = threading.Thread(
+            target=self._accept_all, name=f"wse-listener-{self.port}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._thread.start()
+
+    def stop_accepting(self) -> None:
+        """Closes the port, and cuts those who do not speak WebSocket yet."""
+        self._stopped.set()
+        self._wake.close()
+        self._thread.join()
+        with self._lock:
+            visitors = list(self._visitors)
+        for visitor in visitors:
+            visitor.cut()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the threads of the connections; they end with their links."""
+        deadline = monotonic() + timeout
+        with self._lock:
+            threads = set(self._visitors.values()) - {threading.current_thread()}
+        for thread in threads:
+            thread.join(max(0.0, deadline - monotonic()))
+
+    def _accept_all(self) -> None:
+        with selectors.DefaultSelector() as selector, self._socket, self._woken:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not self._stopped.is_set():
+                selector.select()
+                try:
+                    self._accept()
+                except (OSError, RuntimeError) as error:
+                    _log.warning("cannot accept connections for the moment: %s", error)
+                    self._stopped.wait(_PAUSE)
+
+    def _accept(self) -> None:
+        try:
+            sock, address = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        visitor = _Visitor(self, sock, str(address[0]))
+        thread = threading.Thread(
+            target=self._serve, args=(visitor,), name=f"wse-reader-{next(_numbers)}", daemon=True
+        )
+        with self._lock:
+            self._visitors[visitor] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._forget(visitor)
+            raise
+
+    def _serve(self, visitor: _Visitor) -> None:
+        """The thread of one connection."""
+        try:
+            visitor.run()
+        except OSError as error:
+            _log.debug("lost %s before its request: %s", visitor.address, error)
+        except Exception:
+            _log.exception("a request of %s failed", visitor.address)
+        finally:
+            self._forget(visitor)
+
+    def _forget(self, visitor: _Visitor) -> None:
+        visitor.close()
+        with self._lock:
+            self._visitors.pop(visitor, None)
+
+
+class _Visitor:
+    """One accepted socket. ``cut`` comes from other threads, the rest is the connection's own."""
+
+    def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
+        self.address = address
+        self.environ: dict[str, Any] = {}
+        self.sock = sock
+        self._listener = listener
+        sock.setblocking(True)
+
+    def run(self) -> None:
+        """Reads the request and has it answered."""
+        timeout = self._listener.request_timeout
+        late = None if timeout is None else loop.call_later(timeout, self.cut)
+        try:
+            if self._listener.ssl_context is not None:
+                self.sock = self._listener.ssl_context.wrap_socket(
+                    self.sock, server_side=True, do_handshake_on_connect=False
+                )
+                self.sock.do_handshake()
+            request = _Request(self, self._listener)
+        finally:
+            if late is not None:
+                late.cancel()
+        request.answer()
+
+    def cut(self) -> None:
+        """Ends a request that is under way; a WebSocket is for its link to end."""
+        if UPGRADED not in self.environ:
+            try:
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                return  # it has gone by itself
+
+    def close(self) -> None:
+        """Gives the socket back."""
+        self.sock.close()
+
+
+class _Request(WSGIRequestHandler):
+    """Reads the request when it is made, and answers it with ``answer``."""
+
+    rbufsize = _BUFFER_BYTES
+
+    def __init__(self, visitor: _Visitor, listener: Listener) -> None:
+        self._visitor = visitor
+        self._listener = listener
+        self._parsed = False
+        super().__init__(
+            visitor.sock,
+            (visitor.address, 0),
+            cast(Any, SimpleNamespace(base_environ=listener.base_environ)),
+        )
+
+    def handle(self) -> None:
+        self.raw_requestline = self.rfile.readline(65537)
+        self._parsed = bool(self.raw_requestline) and self.parse_request()
+
+    def finish(self) -> None:
+        """Not yet: the files are needed for the answer."""
+
+    def answer(self) -> None:
+        """Runs the app; for an upgrade, as long as the connection lives."""
+        try:
+            if self._parsed:
+                environ = self.get_environ()
+                environ[OWN_SOCKET] = self._visitor.sock
+                self._visitor.environ = environ
+                del self.headers  # the environ has them
+                files = cast("tuple[IO[bytes], IO[bytes]]", (self.rfile, self.wfile))
+                handler = _Handler(*files, self.get_stderr(), environ)
+                handler.request_handler = self
+                handler.run(self._listener.app)
+        finally:
+            super().finish()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(f"%s {format}", self._visitor.address, *args)
+
+
+class _Handler(ServerHandler):
+    """Runs a WSGI app. The environment of the process is none of its business."""
+
+    os_environ: dict[str, str] = {}  # noqa: RUF012  (an instance variable to the base class)
+    environ: dict[str, Any]
+    request_handler: _Request
+
+    def setup_environ(self) -> None:
+        super().setup_environ()
+        # The one that wsgi.py marks must be the one that the visitor looks at.
+        self.base_env.update(self.environ)
+        self.environ = cast("dict[str, Any]", self.base_env)
+
+    def finish_response(self) -> None:
+        if UPGRADED in self.environ:
+            self.close()
+        else:
+            super().finish_response()
+
+    def log_exception(self, exc_info: Any) -> None:
+        _log.error("the WSGI app raised", exc_info=exc_info)

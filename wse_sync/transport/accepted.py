@@ -1,0 +1,216 @@
+"""The server's end of a WebSocket: simple-websocket, and the socket that it reads from.
+
+simple-websocket wants to start a thread that reads, and to write to the socket from it. Here its
+read loop runs in the thread that calls :meth:`AcceptedTransport.read`: it is given a thread class
+that only remembers what to run, and a socket whose ``recv`` ends the loop after one piece of input.
+What it sends goes to ``write``. No thread of its own, no lock needed: only the reader comes here,
+except for ``encode…``, which keeps its state in a ``threading.local``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import simple_websocket
+from wsproto.frame_protocol import FrameProtocol
+from wsproto.utilities import ProtocolError
+
+from ..protocol import Data
+from .base import LinkLost, Stream, Transport, cut_reason
+
+__all__ = ["AcceptedTransport", "HandshakeFailed"]
+
+# One read takes what a small frame needs; a read that came back full doubles the next one.
+_MIN_RECEIVE_BYTES = 4096
+_MAX_RECEIVE_BYTES = 256 * 1024
+
+_NO_CODE, _ABNORMAL = 1005, 1006
+_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
+
+# wsproto answers what it cannot read with these; the other side has not closed then.
+_FAILURES = frozenset({_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG})
+
+
+class HandshakeFailed(Exception):
+    """The request is no upgrade that can be accepted."""
+
+
+class AcceptedTransport(Transport):
+    """A WebSocket that came in as a WSGI request.
+
+    Args:
+        environ: Of the request.
+        stream: The socket of the request.
+        subprotocol: The one to select, if the client offers it.
+        max_message_bytes: A longer message ends the link with 1009.
+    """
+
+    def __init__(
+        self, environ: dict[str, Any], stream: Stream, subprotocol: str, max_message_bytes: int
+    ) -> None:
+        self.stream = stream
+        self.peer = str(environ.get("REMOTE_ADDR", ""))
+        self._environ = environ
+        self._subprotocol = subprotocol
+        self._max_message_bytes = max_message_bytes
+        self._messages: deque[Data] = deque()
+        self._ws: Any = None
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self._max_message_bytes
+
+    @max_message_bytes.setter
+    def max_message_bytes(self, limit: int) -> None:
+        self._max_message_bytes = limit
+        if self._ws is not None:
+            self._ws.max_message_size = limit
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What was agreed on; None if the client did not offer it."""
+        agreed = self._ws.subprotocol
+        return None if agreed is None else str(agreed)
+
+    def attach(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+        self._input = _Input(self)
+        environ = dict(self._environ)
+        # No permessage-deflate: 280 KB more a connection, and a small frame inflates past any
+        # limit.
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        environ["werkzeug.socket"] = self._input
+        try:
+            self._ws = simple_websocket.Server(
+                environ,
+                subprotocols=[self._subprotocol],
+                max_message_size=self._max_message_bytes,
+                thread_class=_Remembered,
+                event_class=_NoEvent,
+            )
+        except (ProtocolError, simple_websocket.ConnectionError) as error:
+            raise HandshakeFailed(str(error)) from error
+        self._ws.environ = self._environ
+        self._step = self._ws.thread.target
+
+    def read(self) -> Data:
+        while not self._messages:
+            if not self._ws.connected:
+                raise self._end()
+            self._pump()
+        data = self._messages.popleft()
+        if self._exceeds(data):
+            raise self._fail(_TOO_BIG, "message too big")
+        return data
+
+    def _pump(self) -> None:
+        """Lets simple-websocket take one piece of input."""
+        self._input.pieces = 1
+        try:
+            self._step()
+        except _Pause:
+            self._ws.connected = True
+        self._messages.extend(self._ws.input_buffer)
+        self._ws.input_buffer.clear()
+
+    def _exceeds(self, data: Data) -> bool:
+        """simple-websocket counts characters; the limit is of bytes."""
+        if isinstance(data, str) and len(data) * 4 > self._max_message_bytes:
+            return len(data.encode()) > self._max_message_bytes
+        return False
+
+    def _fail(self, code: int, reason: str) -> LinkLost:
+        self.write(self.encode_close(code, reason))
+        return LinkLost(code, reason, drain=True)
+
+    def _end(self) -> LinkLost:
+        """Why simple-websocket stopped: it says so in several places."""
+        if self._input.ended:
+            return LinkLost(_ABNORMAL)
+        if self._ws.incoming_message_len > self._max_message_bytes:
+            return LinkLost(_TOO_BIG, "message too big", drain=True)
+        code = int(self._ws.close_reason)
+        return LinkLost(code, self._ws.close_message or "", drain=code in _FAILURES)
+
+    @staticmethod
+    def encode(data: Data) -> bytes:
+        return bytes(_frames().send_data(data, fin=True))
+
+    @staticmethod
+    def encode_ping() -> bytes:
+        return bytes(_frames().ping())
+
+    @staticmethod
+    def encode_close(code: int, reason: str) -> bytes:
+        return bytes(_frames().close(code, cut_reason(reason)))
+
+
+class _Pause(Exception):
+    """Leaves simple-websocket's read loop. No OSError: those mean a lost link to it."""
+
+
+class _Input:
+    """What simple-websocket takes for its socket."""
+
+    def __init__(self, transport: AcceptedTransport) -> None:
+        self._stream = transport.stream
+        self._transport = transport
+        self._size = _MIN_RECEIVE_BYTES
+        self.pieces = 0
+        self.ended = False
+
+    def recv(self, _size: int) -> bytes:
+        if not self.pieces:
+            raise _Pause
+        self.pieces = 0
+        try:
+            data = self._stream.receive(self._size)
+        except LinkLost as lost:
+            self.ended = True
+            raise ConnectionResetError from lost
+        self.ended = not data
+        if len(data) == self._size:
+            self._size = min(self._size * 2, _MAX_RECEIVE_BYTES)
+        elif self._size > _MIN_RECEIVE_BYTES:
+            self._size //= 2
+        return data
+
+    def send(self, data: bytes) -> int:
+        self._transport.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        """The stream closes the socket, at the end of the link."""
+
+
+class _Remembered:
+    """A thread that is not started; ``target`` is what it would run."""
+
+    name = ""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        self.target = target
+
+    def start(self) -> None:
+        """Its work is done by whoever calls ``read``."""
+
+
+class _NoEvent:
+    """Nobody waits: messages are taken by the thread that read them."""
+
+    def set(self) -> None:
+        """Nobody to wake."""
+
+
+_local = threading.local()
+
+
+def _frames() -> FrameProtocol:
+    """wsproto's framing for this thread: it holds state while it frames a message."""
+    frames: FrameProtocol | None = getattr(_local, "frames", None)
+    if frames is None:
+        frames = _local.frames = FrameProtocol(client=False, extensions=[])
+    return frames

@@ -1,0 +1,113 @@
+"""What the rest of the library knows of a WebSocket.
+
+A *stream* is bytes: the socket, or what stands for it. A *transport* is messages: it reads them
+from its stream through a WebSocket library, and frames what is to be sent. It never writes to the
+stream itself; what a library writes on its own account (pongs, the answer to a close) goes to
+``write``, which the link sets, and so keeps its place among the other frames.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+from ..protocol import Data
+
+__all__ = ["LinkLost", "Stream", "Transport", "cut_reason"]
+
+_MAX_REASON_BYTES = 123  # a control frame carries 125, two of them the code (RFC 6455, 5.5)
+
+
+class LinkLost(Exception):
+    """The link is over.
+
+    Args:
+        code: Of the close frame; 1005 without a code, 1006 without a close frame.
+        reason: Its text.
+        drain: The other side has not been heard out: read what it still sends before the socket is
+            closed, or the reset of TCP may overtake our close frame.
+    """
+
+    def __init__(self, code: int, reason: str = "", *, drain: bool = False) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+        self.drain = drain
+
+
+class Stream(abc.ABC):
+    """A pipe of bytes with two ends. One thread receives; any may send or abort.
+
+    Attributes:
+        last_received: When bytes last came in, on the monotonic clock.
+    """
+
+    last_received: float
+
+    @abc.abstractmethod
+    def receive(self, size: int) -> bytes:
+        """Waits for bytes, at most ``size``; empty at the end. Raises LinkLost."""
+
+    @abc.abstractmethod
+    def send(self, data: bytes | memoryview) -> int:
+        """Sends what goes at once and says how much; never waits. Raises LinkLost."""
+
+    @abc.abstractmethod
+    def watch(self, loop: Any, flush: Callable[[], None]) -> None:
+        """Has ``loop`` call ``flush`` whenever bytes can go, until ``unwatch``."""
+
+    @abc.abstractmethod
+    def unwatch(self, loop: Any) -> None:
+        """The end of ``watch``; also without one."""
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Cuts the pipe and wakes ``receive``; any thread, any number of times."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Gives the pipe back; only the thread that received, at its end, after ``unwatch``."""
+
+
+class Transport(abc.ABC):
+    """A WebSocket over a stream.
+
+    Attributes:
+        stream: Where the bytes are.
+        max_message_bytes: A longer message ends the link with 1009.
+        peer: Address of the other side, for people.
+    """
+
+    stream: Stream
+    max_message_bytes: int
+    peer: str
+    write: Callable[[bytes], object]
+
+    @abc.abstractmethod
+    def attach(self, write: Callable[[bytes], object]) -> None:
+        """Sets where bytes of the library's own go, and finishes the upgrade if need be."""
+
+    @abc.abstractmethod
+    def read(self) -> Data:
+        """Waits for the next whole message. Raises LinkLost."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def encode(data: Data) -> bytes:
+        """Frames a message; every connection of a class may send the same bytes."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def encode_ping() -> bytes:
+        """Frames a ping."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def encode_close(code: int, reason: str) -> bytes:
+        """Frames a close."""
+
+
+def cut_reason(reason: str) -> str:
+    """As much of a reason as a close frame holds, cut between characters."""
+    return reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore")

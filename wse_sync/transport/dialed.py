@@ -1,0 +1,270 @@
+"""The client's end of a WebSocket: websocket-client.
+
+Only the client's thread dials and reads; any thread may abort, also while dialing. What the library
+sends on its own account (pongs, the answer to a close) goes to ``write``. ``encode…`` keeps no
+state.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import websocket
+
+from ..protocol import Data
+from .base import LinkLost, Stream, Transport, cut_reason
+from .stream import open_stream
+
+__all__ = ["DialFailed", "DialedTransport", "Dialer"]
+
+_RECEIVE_BYTES = 64 * 1024
+_NO_CODE, _ABNORMAL = 1005, 1006
+_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
+
+# A 4xx means that trying again is useless, except for these (RFC 9110, RFC 6585).
+_RETRY_STATUSES = frozenset({408, 425, 429})
+
+
+class DialFailed(Exception):
+    """No WebSocket came about.
+
+    Args:
+        message: Why, for people.
+        final: Whether trying again is useless.
+        status: The HTTP status of the answer, if there was one.
+    """
+
+    def __init__(self, message: str, *, final: bool = False, status: int | None = None) -> None:
+        super().__init__(message)
+        self.final = final
+        self.status = status
+
+
+class _TooBig(Exception):
+    """A message over the limit is coming."""
+
+
+class Dialer:
+    """One attempt to open a WebSocket. ``_lock`` guards ``_ws`` and ``_aborted``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ws: Any = None
+        self._aborted = False
+
+    def dial(
+        self,
+        url: str,
+        subprotocol: str,
+        timeout: float | None,
+        ssl_context: ssl.SSLContext | None,
+        options: Mapping[str, Any],
+    ) -> DialedTransport:
+        """Connects and upgrades.
+
+        Args:
+            url: ``ws://`` or ``wss://``.
+            subprotocol: The one to ask for.
+            timeout: Bound of each step (an address, TLS, a read of the answer), in seconds.
+            ssl_context: For ``wss://``; None is the default of the ssl module.
+            options: For ``websocket.create_connection``.
+
+        Raises:
+            DialFailed: It did not work.
+        """
+        given = dict(options)
+        given.setdefault("suppress_origin", "origin" not in given)
+        given["sslopt"] = _ssl_options(ssl_context, given.get("sslopt"))
+        given.update(
+            timeout=timeout,
+            class_=self._remember,
+            fire_cont_frame=True,  # joining fragments is ours: the library has no limit
+            skip_utf8_validation=True,  # in pure Python there; ours is a strict decode
+            enable_multithread=False,
+        )
+        given.setdefault("subprotocols", [subprotocol])
+        try:
+            ws = websocket.create_connection(url, **given)
+        except websocket.WebSocketBadStatusException as error:
+            status = int(error.status_code)
+            final = 400 <= status < 500 and status not in _RETRY_STATUSES
+            raise DialFailed(
+                f"{url} answered with HTTP status {status}{_body(error)}",
+                final=final,
+                status=status,
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise DialFailed(
+                f"the certificate of {url} is not trusted: {error.verify_message}", final=True
+            ) from error
+        except (OSError, ValueError, websocket.WebSocketException) as error:
+            raise DialFailed(f"cannot reach {url}: {error}") from error
+        with self._lock:
+            if self._aborted:
+                ws.shutdown()
+                raise DialFailed("given up")
+        return DialedTransport(ws, url)
+
+    def abort(self) -> None:
+        """Ends the attempt as soon as the system lets us; any thread."""
+        with self._lock:
+            self._aborted = True
+            sock = None if self._ws is None else self._ws.sock
+            if sock is not None:
+                _shut_down(sock)
+
+    def _remember(self, **options: Any) -> Any:
+        """Makes the library's object and keeps it, so that it can be aborted while it dials."""
+        with self._lock:
+            self._ws = websocket.WebSocket(**options)
+        return self._ws
+
+
+class DialedTransport(Transport):
+    """A WebSocket that we opened."""
+
+    def __init__(self, ws: Any, url: str) -> None:
+        self.stream: Stream = open_stream(ws.sock)
+        self.peer = url
+        self.max_message_bytes = 0
+        self._ws = ws
+        self._pieces: list[bytes] = []
+        self._collected = 0
+        buffer = ws.frame_buffer
+        self._recv_length = buffer.recv_length
+        buffer.recv_length = self._check_length
+
+    def attach(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+        self._ws.sock = _Socket(self.stream, write)
+
+    def read(self) -> Data:
+        text = True
+        while True:
+            frame = self._next_frame()
+            opcode = frame.opcode
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                raise _closed(frame.data)
+            if opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
+                continue
+            if opcode != websocket.ABNF.OPCODE_CONT:
+                text = opcode == websocket.ABNF.OPCODE_TEXT
+            self._pieces.append(frame.data)
+            self._collected += len(frame.data)
+            if frame.fin:
+                return self._join(text)
+
+    def _next_frame(self) -> Any:
+        try:
+            return self._ws.recv_data_frame(True)[1]
+        except _TooBig:
+            raise self._fail(_TOO_BIG, "message too big") from None
+        except websocket.WebSocketConnectionClosedException as error:
+            raise LinkLost(_ABNORMAL) from error
+        except websocket.WebSocketException as error:
+            raise self._fail(_PROTOCOL_ERROR, str(error)) from error
+
+    def _join(self, text: bool) -> Data:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._collected = 0
+        if not text:
+            return data
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._fail(_BAD_DATA, "not UTF-8") from error
+
+    def _check_length(self) -> None:
+        """Stands in for the step of the library that reads how long a frame is."""
+        self._recv_length()
+        if self._collected + self._ws.frame_buffer.length > self.max_message_bytes:
+            raise _TooBig
+
+    def _fail(self, code: int, reason: str) -> LinkLost:
+        self.write(self.encode_close(code, reason))
+        return LinkLost(code, reason, drain=True)
+
+    @staticmethod
+    def encode(data: Data) -> bytes:
+        if isinstance(data, str):
+            return _frame(data.encode(), websocket.ABNF.OPCODE_TEXT)
+        return _frame(data, websocket.ABNF.OPCODE_BINARY)
+
+    @staticmethod
+    def encode_ping() -> bytes:
+        return _frame(b"", websocket.ABNF.OPCODE_PING)
+
+    @staticmethod
+    def encode_close(code: int, reason: str) -> bytes:
+        body = struct.pack("!H", code) + cut_reason(reason).encode()
+        return _frame(body, websocket.ABNF.OPCODE_CLOSE)
+
+
+class _Socket:
+    """What websocket-client takes for its socket: reads ahead, and writes through ``write``."""
+
+    def __init__(self, stream: Stream, write: Callable[[bytes], object]) -> None:
+        self._stream = stream
+        self._write = write
+        self._buffer = b""
+        self._start = 0
+
+    def recv(self, size: int) -> bytes:
+        start = self._start
+        if start == len(self._buffer):
+            try:
+                self._buffer = self._stream.receive(max(size, _RECEIVE_BYTES))
+            except LinkLost as lost:
+                raise ConnectionResetError from lost
+            start = 0
+        self._start = min(start + size, len(self._buffer))
+        return self._buffer[start : self._start]
+
+    def send(self, data: bytes) -> int:
+        self._write(data)
+        return len(data)
+
+    def gettimeout(self) -> None:
+        """The library asks; there is none."""
+
+    def close(self) -> None:
+        """The stream closes the socket, at the end of the link."""
+
+
+def _shut_down(sock: socket.socket) -> None:
+    try:
+        # Not its own method: that of TLS drops the state under the thread that is in recv.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        return  # the other side was first, or the attempt has just failed
+
+
+def _frame(body: bytes, opcode: int) -> bytes:
+    return bytes(websocket.ABNF.create_frame(body, opcode).format())
+
+
+def _closed(body: bytes) -> LinkLost:
+    if len(body) < 2:
+        return LinkLost(_NO_CODE)
+    return LinkLost(struct.unpack("!H", body[:2])[0], body[2:].decode("utf-8", "replace"))
+
+
+def _ssl_options(context: ssl.SSLContext | None, given: Any) -> dict[str, Any]:
+    """The library would set these two on the context that it is given; say what stands there."""
+    if context is None:
+        return dict(given or {})
+    kept = {"cert_reqs": context.verify_mode, "check_hostname": context.check_hostname}
+    return {**kept, **(given or {}), "context": context}
+
+
+def _body(error: Any) -> str:
+    """The first line of what the server said."""
+    body = (getattr(error, "resp_body", None) or b"")[:200]
+    text = body.decode("utf-8", "replace").strip()
+    return f": {text.splitlines()[0]}" if text else ""

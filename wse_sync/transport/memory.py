@@ -1,0 +1,172 @@
+"""A WebSocket without a socket: two transports in one process.
+
+It takes the place of the network in tests and keeps the same promises: bytes in order, a bound on
+what is under way, messages of a limited size, closes that are answered. Framing is an opcode, a
+length and a body. ``_Pipe._changed`` guards each direction; nothing else is locked while it is
+held.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ..protocol import Data
+from .base import LinkLost, Stream, Transport, cut_reason
+
+__all__ = ["MemoryStream", "MemoryTransport", "pair"]
+
+_HEADER = struct.Struct("!cI")
+_TEXT, _BINARY, _PING, _PONG, _CLOSE = b"t", b"b", b"p", b"o", b"c"
+_ABNORMAL, _TOO_BIG = 1006, 1009
+
+
+def pair(capacity: int = 64 * 1024) -> tuple[MemoryTransport, MemoryTransport]:
+    """Two transports that are each other's other end.
+
+    Args:
+        capacity: Bytes under way in one direction before the sender has to wait.
+    """
+    there, back = _Pipe(capacity), _Pipe(capacity)
+    return (
+        MemoryTransport(MemoryStream(back, there)),
+        MemoryTransport(MemoryStream(there, back)),
+    )
+
+
+class _Pipe:
+    """One direction."""
+
+    def __init__(self, capacity: int) -> None:
+        self._changed = threading.Condition()
+        self._bytes = bytearray()
+        self._capacity = capacity
+        self._cut = False
+        self._flush: Callable[[], None] | None = None
+
+    def put(self, data: bytes | memoryview) -> int:
+        with self._changed:
+            if self._cut:
+                raise LinkLost(_ABNORMAL)
+            taken = min(len(data), self._capacity - len(self._bytes))
+            self._bytes += data[:taken]
+            self._changed.notify_all()
+        return taken
+
+    def get(self, size: int) -> bytes:
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes or self._cut)
+            data = bytes(self._bytes[:size])
+            del self._bytes[:size]
+            flush = self._flush
+        if flush is not None:
+            flush()
+        return data
+
+    def watch(self, loop: Any, flush: Callable[[], None]) -> None:
+        with self._changed:
+            self._flush = flush
+            room = len(self._bytes) < self._capacity
+        if room:  # it was read before we came to wait for that
+            loop.call_later(0.0, flush)
+
+    def unwatch(self) -> None:
+        with self._changed:
+            self._flush = None
+
+    def cut(self) -> None:
+        with self._changed:
+            self._cut = True
+            self._flush = None
+            self._changed.notify_all()
+
+
+class MemoryStream(Stream):
+    """One end of a pair, as bytes."""
+
+    def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self.last_received = monotonic()
+
+    def receive(self, size: int) -> bytes:
+        data = self._incoming.get(size)
+        self.last_received = monotonic()
+        return data
+
+    def send(self, data: bytes | memoryview) -> int:
+        return self._outgoing.put(data)
+
+    def watch(self, loop: Any, flush: Callable[[], None]) -> None:
+        self._outgoing.watch(loop, flush)
+
+    def unwatch(self, loop: Any) -> None:
+        self._outgoing.unwatch()
+
+    def abort(self) -> None:
+        self._incoming.cut()
+        self._outgoing.cut()
+
+    def close(self) -> None:
+        self.abort()
+
+
+class MemoryTransport(Transport):
+    """One end of a pair, as messages."""
+
+    subprotocol: str | None = None
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self.stream = stream
+        self.max_message_bytes = 16 * 2**20
+        self.peer = "memory"
+        self._buffer = bytearray()
+
+    def attach(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+
+    def read(self) -> Data:
+        while True:
+            opcode, length = _HEADER.unpack(self._take(_HEADER.size))
+            if length > self.max_message_bytes:
+                self.write(self.encode_close(_TOO_BIG, "message too big"))
+                raise LinkLost(_TOO_BIG, "message too big", drain=True)
+            body = self._take(length)
+            if opcode == _TEXT:
+                return body.decode()
+            if opcode == _BINARY:
+                return body
+            if opcode == _PING:
+                self.write(_frame(_PONG, body))
+            elif opcode == _CLOSE:
+                self.write(_frame(_CLOSE, body))
+                raise LinkLost(struct.unpack("!H", body[:2])[0], body[2:].decode())
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            data = self.stream.receive(64 * 1024)
+            if not data:
+                raise LinkLost(_ABNORMAL)
+            self._buffer += data
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    @staticmethod
+    def encode(data: Data) -> bytes:
+        return _frame(_TEXT, data.encode()) if isinstance(data, str) else _frame(_BINARY, data)
+
+    @staticmethod
+    def encode_ping() -> bytes:
+        return _frame(_PING, b"")
+
+    @staticmethod
+    def encode_close(code: int, reason: str) -> bytes:
+        return _frame(_CLOSE, struct.pack("!H", code) + cut_reason(reason).encode())
+
+
+def _frame(opcode: bytes, body: bytes) -> bytes:
+    return _HEADER.pack(opcode, len(body)) + body

@@ -1,0 +1,142 @@
+"""Sockets as streams.
+
+Threads: one receives, any may send and abort; only the receiver closes. ``_lock`` guards the file
+descriptor against a close between its lookup and its use; :class:`WaitingStream` also holds it
+around ``recv`` and ``send``, which do not block there. Taken last, under any other lock.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from .base import LinkLost, Stream
+
+__all__ = ["SocketStream", "WaitingStream", "open_stream"]
+
+_ABNORMAL = 1006
+
+
+def open_stream(sock: socket.socket, *, owned: bool = True) -> Stream:
+    """Makes the stream that fits a connected socket.
+
+    Args:
+        sock: A plain socket or an ``SSLSocket`` after its handshake.
+        owned: False if somebody else closes it (a WSGI server).
+    """
+    plain = hasattr(socket, "MSG_DONTWAIT") and not isinstance(sock, ssl.SSLSocket)
+    return SocketStream(sock, owned) if plain else WaitingStream(sock, owned)
+
+
+class SocketStream(Stream):
+    """A plain socket: blocking to receive, ``MSG_DONTWAIT`` to send."""
+
+    def __init__(self, sock: socket.socket, owned: bool = True) -> None:
+        self._sock = sock
+        self._owned = owned
+        self._lock = threading.Lock()
+        self._closed = False
+        self.last_received = monotonic()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        # A timeout would make sends partial and end links that are merely idle.
+        self._sock.settimeout(None)
+        if self._sock.family in (socket.AF_INET, socket.AF_INET6):
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def receive(self, size: int) -> bytes:
+        try:
+            data = self._sock.recv(size)
+        except OSError as error:
+            raise LinkLost(_ABNORMAL) from error
+        self.last_received = monotonic()
+        return data
+
+    def send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LinkLost(_ABNORMAL) from error
+
+    def watch(self, loop: Any, flush: Callable[[], None]) -> None:
+        loop.watch(self._sock, flush)
+
+    def unwatch(self, loop: Any) -> None:
+        loop.unwatch(self._sock)
+
+    def abort(self) -> None:
+        with self._lock:
+            self._shut_down()
+
+    def close(self) -> None:
+        with self._lock:
+            self._shut_down()
+            self._closed = True
+            if self._owned:
+                self._sock.close()
+
+    def _shut_down(self) -> None:
+        if self._closed:
+            return
+        try:
+            # Not SSLSocket.shutdown: it drops the TLS state under a thread that is in recv.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError:
+            return  # the other side was first
+
+
+class WaitingStream(SocketStream):
+    """A non-blocking socket: waits until it is readable, then reads and writes under one lock.
+
+    For TLS, where two threads must never be inside one object, and for platforms without
+    ``MSG_DONTWAIT``.
+    """
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._sock.setblocking(False)
+
+    def receive(self, size: int) -> bytes:
+        while True:
+            try:
+                with self._lock:
+                    data = self._sock.recv(size)
+                self.last_received = monotonic()
+                return data
+            except (BlockingIOError, ssl.SSLWantReadError):
+                to_write = False
+            except ssl.SSLWantWriteError:
+                to_write = True
+            except ssl.SSLEOFError:
+                return b""
+            except (OSError, ValueError) as error:
+                raise LinkLost(_ABNORMAL) from error
+            self._wait(to_write)
+
+    def send(self, data: bytes | memoryview) -> int:
+        try:
+            with self._lock:
+                return self._sock.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except (OSError, ValueError) as error:
+            raise LinkLost(_ABNORMAL) from error
+
+    def _wait(self, to_write: bool) -> None:
+        """Until the socket is ready, or shut down by ``abort``."""
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._sock, select.POLLOUT if to_write else select.POLLIN)
+            poll.poll()
+        else:
+            idle: list[socket.socket] = []
+            waiting = [self._sock]
+            select.select(*((idle, waiting) if to_write else (waiting, idle)), idle)

@@ -1,0 +1,154 @@
+"""The one way in: a WSGI request that becomes a connection.
+
+Runs in the thread of the request, which is the reader of the connection until it ends.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from .sessions import WseConnection
+from .transport.accepted import AcceptedTransport, HandshakeFailed
+from .transport.stream import open_stream
+
+if TYPE_CHECKING:
+    from .server import WseServer
+
+__all__ = ["OWN_SOCKET", "UPGRADED", "answer"]
+
+#: Set in the environ by our own listener: the socket.
+OWN_SOCKET = "wse_sync.socket"
+#: Set in the environ once the socket speaks WebSocket and no more HTTP.
+UPGRADED = "wse_sync.upgraded"
+
+_SOCKET_KEYS = (OWN_SOCKET, "werkzeug.socket", "gunicorn.socket")
+_NOT_OURS = (HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.NOT_FOUND)
+_VERSION = "13"  # of the WebSocket protocol (RFC 6455, 4.1)
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class _Refusal(NamedTuple):
+    """Why a request does not become a connection, as an HTTP response."""
+
+    status: HTTPStatus
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def answer(
+    server: WseServer, environ: dict[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """Answers a request: with a connection, with the HTTP app, or with a reason why not."""
+    refusal = _examine(server, environ)
+    if refusal is None:
+        refusal = _serve(server, environ)
+    if refusal is None:
+        # The socket has been shut down: what the WSGI server sends now goes nowhere.
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+    if refusal.status in _NOT_OURS and server.http_app is not None:
+        return server.http_app(environ, start_response)
+    body = f"{refusal.text}\n".encode()
+    start_response(
+        f"{refusal.status.value} {refusal.status.phrase}",
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            *refusal.headers,
+        ],
+    )
+    return [body]
+
+
+def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
+    """Why this request cannot become a connection; None if it can."""
+    if not _is_upgrade(environ):
+        return _Refusal(
+            HTTPStatus.UPGRADE_REQUIRED, "This is a WebSocket server: connect with a WSE client."
+        )
+    inner = environ.get("PATH_INFO", "")
+    path = environ.get("SCRIPT_NAME", "") + inner
+    if server.path is not None and server.path not in (path, inner):
+        return _Refusal(HTTPStatus.NOT_FOUND, f"There is no WebSocket at {path}.")
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != _VERSION:
+        return _Refusal(
+            HTTPStatus.BAD_REQUEST,
+            f"This server speaks version {_VERSION} of the WebSocket protocol.",
+            (("Sec-WebSocket-Version", _VERSION),),
+        )
+    if environ["REQUEST_METHOD"] != "GET" or not environ.get("HTTP_SEC_WEBSOCKET_KEY"):
+        return _Refusal(HTTPStatus.BAD_REQUEST, "An upgrade is a GET with a Sec-WebSocket-Key.")
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and not _is_allowed(server.origins, origin, environ):
+        server.log.warning(
+            "refused a page from %s: add it to origins=[…] of WseServer if it may connect", origin
+        )
+        return _Refusal(HTTPStatus.FORBIDDEN, f"Pages from {origin} may not connect here.")
+    if _socket_of(environ) is None:
+        text = "This WSGI server does not expose its socket, so it cannot carry a WebSocket."
+        server.log.error(
+            "%s Use werkzeug's, gunicorn's gthread workers, or WseServer(port=…).start()", text
+        )
+        return _Refusal(HTTPStatus.NOT_IMPLEMENTED, text)
+    return None
+
+
+def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
+    """Serves the connection until it ends; or why it could not begin."""
+    sock = _socket_of(environ)
+    assert sock is not None
+    # Whoever accepted the socket closes it; to shut it down is enough for both ends.
+    stream = open_stream(sock, owned=False)
+    transport = AcceptedTransport(environ, stream, server.protocol.name, server.max_message_bytes)
+    connection = server.admit(lambda: WseConnection(server, environ, transport))
+    if connection is None:
+        server.log.warning(
+            "refused a connection: max_connections=%d of WseServer is reached, or it is closing",
+            server.max_connections,
+        )
+        return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No more connections here; try later.")
+    try:
+        connection.link.attach()
+        environ[UPGRADED] = True
+        connection.run(transport.subprotocol)
+    except HandshakeFailed as error:
+        return _Refusal(HTTPStatus.BAD_REQUEST, f"This is no valid upgrade: {error}")
+    finally:
+        server.dismiss(connection)
+    return None
+
+
+def _is_upgrade(environ: dict[str, Any]) -> bool:
+    tokens = environ.get("HTTP_CONNECTION", "").lower().split(",")
+    upgrade = environ.get("HTTP_UPGRADE", "").strip().lower()
+    return upgrade == "websocket" and "upgrade" in (token.strip() for token in tokens)
+
+
+def _socket_of(environ: dict[str, Any]) -> socket.socket | None:
+    for key in _SOCKET_KEYS:
+        sock = environ.get(key)
+        if isinstance(sock, socket.socket):
+            return sock
+    return None
+
+
+def _is_allowed(origins: frozenset[str] | None, origin: str, environ: dict[str, Any]) -> bool:
+    """Whether a page may connect (RFC 6455, 10.2): browsers tell where it came from."""
+    if origins is None:
+        scheme = environ.get("wsgi.url_scheme", "http")
+        here = _host_and_port(f"{scheme}://{environ.get('HTTP_HOST', '')}")
+        return here is not None and here == _host_and_port(origin)
+    return "*" in origins or origin.rstrip("/").lower() in origins
+
+
+def _host_and_port(url: str) -> tuple[str, int | None] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return None if parts.hostname is None else (parts.hostname, port)
