@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from .checks import check_finite
+
 __all__ = ["Backoff"]
 
 
@@ -20,6 +22,9 @@ class Backoff:
         initial: Upper end of the first wait, in seconds.
         factor: Growth from one attempt to the next, at least 1.
         maximum: Upper end of every wait, in seconds.
+
+    Raises:
+        WseTypeError, WseValueError: No numbers, or a factor that lets the waits shrink.
     """
 
     initial: float = 1.0
@@ -27,17 +32,15 @@ class Backoff:
     maximum: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.initial < 0 or self.maximum < 0:
-            raise ValueError("Backoff: initial and maximum are seconds, 0 or more")
-        if self.factor < 1:
-            raise ValueError("Backoff: factor is 1 or more, or the waits would shrink")
+        check_finite(0, initial=self.initial, maximum=self.maximum)
+        check_finite(1, factor=self.factor)
 
     def ceiling(self, attempt: int) -> float:
         """The longest wait before this attempt, in seconds."""
         try:
             return min(self.maximum, self.initial * self.factor**attempt)
         except OverflowError:
-            return self.maximum
+            return self.maximum if self.initial else 0.0
 
     def delay(self, attempt: int) -> float:
         """A wait before this attempt, in seconds; another one each time."""

@@ -15,6 +15,8 @@ import secrets
 from collections.abc import Callable
 from typing import Union
 
+from .checks import bad_type, bad_value
+
 __all__ = ["check", "quest", "solve", "solver"]
 
 Secret = Union[str, bytes]
@@ -31,12 +33,13 @@ def solve(secret: Secret, quest: str) -> str:
     """The answer to ``quest``: its HMAC-SHA256 under ``secret``, as hexadecimal text.
 
     Raises:
-        ValueError: The secret is empty.
-        TypeError: The secret or the quest has another type.
+        WseValueError: The secret is empty.
+        WseTypeError: The secret or the quest has another type.
     """
     if not isinstance(quest, str):
-        raise TypeError(f"the quest must be str, not {type(quest).__name__}")
-    return hmac.new(_key(secret), quest.encode(), "sha256").hexdigest()
+        raise bad_type(f"the quest must be str, not {type(quest).__name__}")
+    data = quest.encode("utf-8", "surrogatepass")
+    return hmac.new(_key(secret), data, "sha256").hexdigest()
 
 
 def check(secret: Secret, quest: object, response: object) -> bool:
@@ -62,7 +65,7 @@ def solver(secret: Secret) -> Callable[[str], str]:
 
 def _key(secret: Secret) -> bytes:
     if not isinstance(secret, (str, bytes)):
-        raise TypeError(f"the secret must be str or bytes, not {type(secret).__name__}")
+        raise bad_type(f"the secret must be str or bytes, not {type(secret).__name__}")
     if not secret:
-        raise ValueError("the secret is empty")
+        raise bad_value("the secret is empty")
     return secret.encode() if isinstance(secret, str) else secret

@@ -14,8 +14,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
 from typing import Any, TypeVar, overload
 
+from .checks import check_callable, check_counts, check_seconds
 from .constants import WSE_ERROR
-from .errors import WseConnectionError, WseTimeoutError, WseTypeError, WseValueError
+from .errors import WseConnectionError, WseTimeoutError
 
 __all__ = ["Channel", "Inbox"]
 
@@ -58,6 +59,7 @@ class Channel:
 
     def off(self, type: Any, handler: Callable[..., Any]) -> None:
         """Unbinds a handler; one that is not bound is no error."""
+        self._check_type(type)
         with self._lock:
             kept = [entry for entry in self._handlers.get(type, ()) if entry[0] != handler]
             self._replace(type, kept)
@@ -76,6 +78,8 @@ class Channel:
             WseTimeoutError: The time ran out.
             WseConnectionError: The endpoint went offline for good (CONNECTION_CLOSED).
         """
+        self._check_type(type)
+        check_seconds(timeout=timeout)
         waiter: Future[tuple[Any, ...]] = Future()
 
         def handler(*arguments: Any) -> None:
@@ -113,8 +117,7 @@ class Channel:
         """
         for type in types:
             self._check_type(type)
-        if max_items < 1:
-            raise WseValueError(WSE_ERROR.RP_SEND_FAILED, message="max_items is 1 or more")
+        check_counts(max_items=max_items)
         inbox = Inbox(frozenset(types), max_items, self._forget)
         with self._lock:
             self._inboxes.append(inbox)
@@ -169,11 +172,7 @@ class Channel:
         self._check_type(type)
         if handler is None:
             return lambda function: self._bind(type, function, once=once)
-        if not callable(handler):
-            raise WseTypeError(
-                WSE_ERROR.MESSAGE_PROCESSING_ERROR,
-                message=f"the handler must be callable, not {handler.__class__.__name__}",
-            )
+        check_callable(f"the handler of {type!r}", handler)
         with self._lock:
             # A new list: deliver() goes through the old one without the lock.
             self._handlers[type] = [*self._handlers.get(type, ()), (handler, once)]
@@ -234,6 +233,7 @@ class Inbox:
             WseTimeoutError: The time ran out.
             WseConnectionError: The inbox is closed and empty (CONNECTION_CLOSED).
         """
+        check_seconds(timeout=timeout)
         deadline = None if timeout is None else monotonic() + timeout
         with self._changed:
             while not self._items:

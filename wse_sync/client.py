@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .backoff import Backoff
+from .checks import bad_type, bad_value, check_seconds
 from .connection import DEFAULT, Connection
 from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
 from .core.peer import Message
-from .endpoint import Endpoint, check_seconds
-from .errors import WseError, WseTypeError, WseValueError
+from .endpoint import Endpoint
+from .errors import WseError
 from .life import Life, Target
 from .loop import loop
 from .protocol import Protocol
@@ -189,6 +190,7 @@ class WseClient(Endpoint):
             reason: For the server.
             timeout: In seconds. What has not been sent or has not ended by then is left behind.
         """
+        check_seconds(timeout=timeout)
         deadline = monotonic() + timeout
         life = self._life
         if life is not None:
@@ -205,6 +207,7 @@ class WseClient(Endpoint):
         Returns:
             Whether it is.
         """
+        check_seconds(timeout=timeout)
         with self._state:
             return self._state.wait_for(lambda: self._status is WSE_STATUS.OFFLINE, timeout)
 
@@ -352,9 +355,9 @@ def _check_url(url: str) -> str:
     except (ValueError, AttributeError, TypeError):
         good = False
     if not good:
-        raise WseValueError(
+        raise bad_value(
+            f"{url!r} is no WebSocket URL; write ws://host:port/path, or wss://",
             WSE_ERROR.WS_CLIENT_ERROR,
-            message=f"{url!r} is no WebSocket URL; write ws://host:port/path, or wss://",
         )
     return url
 
@@ -363,7 +366,5 @@ def _check_meta(meta: Any) -> dict[str, Any]:
     if meta is None:
         return {}
     if not isinstance(meta, dict):
-        raise WseTypeError(
-            WSE_ERROR.CONNECTION_ERROR, message=f"meta must be a dict, not {type(meta).__name__}"
-        )
+        raise bad_type(f"meta must be a dict, not {type(meta).__name__}")
     return meta

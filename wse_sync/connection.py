@@ -14,25 +14,26 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any
 
+from .checks import bad_value, check_seconds
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import Calls, OpenCall
 from .core.failures import error_from, payload_of
 from .core.peer import Answer, Call, Event, Message, Peer
 from .dispatch import Lane
-from .endpoint import Endpoint, check_seconds
-from .errors import WseError, WseValueError, error_of
+from .endpoint import Endpoint
+from .errors import WseError, error_of
+from .futures import CallFuture
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
 
-__all__ = ["DEFAULT", "CallFuture", "Connection"]
+__all__ = ["DEFAULT", "Connection"]
 
 _NORMAL = 1000
 
@@ -45,28 +46,6 @@ class _Default:
 
 
 DEFAULT: Any = _Default()
-
-
-class CallFuture(Future[Any]):
-    """The result of a call that is under way.
-
-    ``cancel()`` forgets the call: whatever the other side answers is dropped. Callbacks run on a
-    worker thread.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self._connection = connection
-        self.stamp = ""
-
-    def cancel(self) -> bool:
-        """Forgets the call; False if it has ended already."""
-        return self._connection.forget(self.stamp) and super().cancel()
-
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """Has ``fn(future)`` called on a worker thread when the call has ended."""
-        workers = self._connection.endpoint.workers
-        super().add_done_callback(lambda future: workers.run(lambda: _ignore(fn(future))))
 
 
 class Connection:
@@ -155,7 +134,7 @@ class Connection:
         else:
             check_seconds(timeout=timeout)
         deadline = None if timeout is None else monotonic() + timeout
-        future = CallFuture(self)
+        future = CallFuture(self.endpoint.workers, self.forget)
         with self._lock:
             future.stamp = self._calls.open(name, deadline, future)
         try:
@@ -308,9 +287,8 @@ class Connection:
         if isinstance(data, str) and size * 4 > limit and not data.isascii():
             size = len(data.encode())
         if size > limit:
-            raise WseValueError(
-                WSE_ERROR.RP_SEND_FAILED,
-                message=f"{size} bytes are more than max_message_bytes ({limit})",
+            raise bad_value(
+                f"{size} bytes are more than max_message_bytes ({limit})", WSE_ERROR.RP_SEND_FAILED
             )
 
     def _arm(self, deadline: float) -> None:
@@ -408,7 +386,3 @@ class Connection:
 
 def _fail(call: OpenCall[CallFuture], error: WseError) -> None:
     call.reply.set_exception(error)
-
-
-def _ignore(_: object) -> None:
-    """Drops what a callback returns."""

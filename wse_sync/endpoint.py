@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .channel import Channel
-from .constants import WSE_ERROR
+from .checks import bad_type, check_counts, check_seconds
 from .core.peer import Message, Peer
 from .dispatch import Workers
-from .errors import WseTypeError, WseValueError
 from .link import Link
 from .loop import loop
 from .procedures import Procedures
@@ -25,7 +24,7 @@ from .transport.base import Transport
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["Endpoint", "check_counts", "check_seconds"]
+__all__ = ["Endpoint"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
@@ -47,10 +46,7 @@ class Endpoint(abc.ABC):
         log: logging.Logger,
     ) -> None:
         if protocol is not None and not isinstance(protocol, Protocol):
-            raise WseTypeError(
-                WSE_ERROR.CONNECTION_ERROR,
-                message=f"protocol must be a wse_sync.Protocol, not {type(protocol).__name__}",
-            )
+            raise bad_type(f"protocol must be a wse_sync.Protocol, not {type(protocol).__name__}")
         check_seconds(
             call_timeout=call_timeout, ping_interval=ping_interval, ping_timeout=ping_timeout
         )
@@ -141,33 +137,3 @@ class Endpoint(abc.ABC):
             on_data=on_data,
             on_lost=on_lost,
         )
-
-
-def check_seconds(**values: float | None) -> None:
-    """Refuses what is no number of seconds; None is a value of its own."""
-    for name, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise WseTypeError(
-                WSE_ERROR.CONNECTION_ERROR,
-                message=f"{name} must be seconds or None, not {type(value).__name__}",
-            )
-        if not value >= 0:
-            raise WseValueError(
-                WSE_ERROR.CONNECTION_ERROR, message=f"{name} must be 0 s or more, not {value!r}"
-            )
-
-
-def check_counts(**values: int) -> None:
-    """Refuses what is no count."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise WseTypeError(
-                WSE_ERROR.CONNECTION_ERROR,
-                message=f"{name} must be a whole number, not {type(value).__name__}",
-            )
-        if value < 1:
-            raise WseValueError(
-                WSE_ERROR.CONNECTION_ERROR, message=f"{name} must be 1 or more, not {value!r}"
-            )

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from .checks import check_callable
 from .constants import WSE_ERROR
-from .errors import WseLookupError, WseTypeError, WseValueError
+from .errors import WseLookupError, WseValueError
 
 __all__ = ["Procedures"]
 
@@ -40,12 +41,7 @@ class Procedures:
         self._check_name(name)
         if handler is None:
             return lambda function: self.register(name, function)
-        if not callable(handler):
-            raise WseTypeError(
-                WSE_ERROR.RP_EXECUTION_FAILED,
-                {"rp": name},
-                f"the handler must be callable, not {type(handler).__name__}",
-            )
+        check_callable(f"the handler of {name!r}", handler)
         with self._lock:
             if name in self._handlers:
                 raise WseValueError(
@@ -60,6 +56,7 @@ class Procedures:
         Raises:
             WseLookupError: There is none of that name (RP_NOT_REGISTERED).
         """
+        self._check_name(name)
         with self._lock:
             if self._handlers.pop(name, None) is None:
                 raise WseLookupError(

@@ -80,9 +80,18 @@ class JsonProtocol(Protocol):
         """Packs a frame as JSON text without blanks.
 
         Raises:
-            WseTypeError: Something in the payload has no form in JSON; the text says where.
+            WseTypeError: Something in the payload has no form in JSON (the text says where), or
+                the type is no string.
             WseValueError: NaN, an infinity, a circle, or nesting that is too deep.
         """
+        if not isinstance(type, str) or not type:
+            raise WseTypeError(
+                WSE_ERROR.RP_SEND_FAILED, message=f"a type is a non-empty string, not {type!r}"
+            )
+        if stamp and not isinstance(stamp, str):
+            raise WseTypeError(
+                WSE_ERROR.RP_SEND_FAILED, message=f"a stamp is a string or None, not {stamp!r}"
+            )
         try:
             text = _encode([type, payload, stamp])
             if not text.isascii():

@@ -11,21 +11,21 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from .checks import bad_value, check_counts, check_seconds
 from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
 from .core.peer import Message, Peer
-from .endpoint import Endpoint, check_counts, check_seconds
-from .errors import WseError, WseValueError
+from .endpoint import Endpoint
+from .errors import WseError
 from .loop import loop
 from .protocol import Protocol
 from .registry import Packed, Registry, WseIdentity
 from .sessions import AuthRequest, WseConnection
 from .signals import ServerSignals
-
-if TYPE_CHECKING:
-    from .standalone import Listener
+from .standalone import Listener
+from .wsgi import answer
 
 __all__ = ["WseServer"]
 
@@ -107,9 +107,7 @@ class WseServer(Endpoint):
         check_seconds(auth_timeout=auth_timeout)
         check_counts(conn_per_user=conn_per_user, max_connections=max_connections)
         if path is not None and not path.startswith("/"):
-            raise WseValueError(
-                WSE_ERROR.CONNECTION_ERROR, message=f"path must begin with /: {path!r}"
-            )
+            raise bad_value(f"path must begin with /: {path!r}")
         self.identify = identify
         self.generator: Callable[[AuthRequest], Any] | None = None
         self.host = host
@@ -141,13 +139,10 @@ class WseServer(Endpoint):
             WseValueError: It has no port.
             OSError: The port is taken, or not ours to take.
         """
-        from .standalone import Listener  # it needs the WSGI entry, which needs this module
-
         if self._asked_port is None:
-            raise WseValueError(
-                WSE_ERROR.CONNECTION_ERROR,
-                message="this server has no port: give it one (0 is a free one), or mount"
-                " server.wsgi_app in a WSGI app",
+            raise bad_value(
+                "this server has no port: give it one (0 is a free one), or mount server.wsgi_app"
+                " in a WSGI app"
             )
         with self._lock:
             if self._listener is None:
@@ -179,6 +174,7 @@ class WseServer(Endpoint):
         Args:
             timeout: In seconds, for the other sides to take what is theirs and for handlers to end.
         """
+        check_seconds(timeout=timeout)
         deadline = monotonic() + timeout
         with self._lock:
             self._closing = True
@@ -228,8 +224,6 @@ class WseServer(Endpoint):
         The WSGI server must expose its socket (werkzeug, gunicorn) and have a thread for each
         connection.
         """
-        from .wsgi import answer  # it needs this module
-
         return answer(self, environ, start_response)
 
     # Users
@@ -328,9 +322,6 @@ def _origins(origins: Iterable[str] | None) -> frozenset[str] | None:
         return None
     if isinstance(origins, str):
         if origins != "*":
-            raise WseValueError(
-                WSE_ERROR.CONNECTION_ERROR,
-                message=f'origins must be None, a list, or "*": [{origins!r}], maybe?',
-            )
+            raise bad_value(f'origins must be None, a list, or "*": [{origins!r}], maybe?')
         return frozenset({"*"})
     return frozenset(origin.rstrip("/").lower() for origin in origins)

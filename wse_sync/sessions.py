@@ -12,10 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .checks import bad_type
 from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
 from .core.handshake import Hello, ServerHandshake
-from .errors import WseError, WseTypeError
+from .errors import WseError
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
@@ -244,9 +245,7 @@ class WseConnection(Connection):
         try:
             hash(cid)
         except TypeError:
-            raise WseTypeError(
-                WSE_ERROR.NOT_AUTHORIZED, message=f"a cid must be hashable, not {cid!r}"
-            ) from None
+            raise bad_type(f"a cid must be hashable, not {cid!r}") from None
         if not cid:
             self.refuse()
             return

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import blinker
 
+from .checks import check_callable
+
 __all__ = ["ClientSignals", "ServerSignals", "Signal"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
@@ -72,8 +74,7 @@ class Signal(blinker.Signal):
 
     def __call__(self, handler: HandlerT) -> HandlerT:
         """Binds a plain handler and returns it."""
-        if not callable(handler):
-            raise TypeError(f"a signal handler must be callable, not {type(handler).__name__}")
+        check_callable("a signal handler", handler)
 
         def receiver(_sender: Any, **values: Any) -> None:
             handler(*(values[name] for name in self.names))

@@ -20,7 +20,7 @@ def payload_of(error: BaseException, procedure: str, stack: str | None = None) -
     """
     if isinstance(error, WseError):
         details = {**error.details, "rp": procedure}
-        return {"code": error.code, "message": str(error), "details": details}
+        return {"code": error.code, "message": _text_of(error), "details": details}
     origin = {"name": type(error).__name__, "message": _text_of(error)}
     if stack is not None:
         origin["stack"] = stack

@@ -5,14 +5,16 @@ State and data only: no socket, thread, clock, logger or callback.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any, NamedTuple, Union
 
+from ..checks import bad_type, bad_value
 from ..constants import WSE_ERROR
-from ..errors import WseError, WseTypeError, WseValueError
+from ..errors import WseError
 from ..protocol import Data, Frame, Protocol
 
 __all__ = ["Answer", "Call", "Message", "Peer", "unpack"]
+
+_SEND_FAILED = WSE_ERROR.RP_SEND_FAILED
 
 
 class Message(NamedTuple):
@@ -57,18 +59,14 @@ class Peer:
         Raises:
             WseTypeError, WseValueError: They may not; the text says why.
         """
-        if not isinstance(type, Hashable):
-            raise WseTypeError(
-                WSE_ERROR.RP_SEND_FAILED, message=f"{type!r} is no type: it must be hashable"
-            )
-        if type in self._internal:
-            raise WseValueError(
-                WSE_ERROR.RP_SEND_FAILED, message=f"{type!r} is a type of the protocol's own"
-            )
+        try:
+            internal = type in self._internal
+        except TypeError:
+            raise bad_type(f"{type!r} is no type: it must be hashable", _SEND_FAILED) from None
+        if internal:
+            raise bad_value(f"{type!r} is a type of the protocol's own", _SEND_FAILED)
         if isinstance(type, str) and not type:
-            raise WseValueError(
-                WSE_ERROR.RP_SEND_FAILED, message="the name of a message or procedure is empty"
-            )
+            raise bad_value("the name of a message or procedure is empty", _SEND_FAILED)
 
     def pack_message(self, type: Any, payload: Any) -> Data:
         """Packs a message."""
@@ -114,8 +112,7 @@ def unpack(protocol: Protocol, data: Data) -> Frame:
     """
     try:
         frame = Frame(*protocol.unpack(data))
-        hash(frame.type)
-        hash(frame.stamp)
+        hash((frame.type, frame.stamp or None))
     except WseError:
         raise
     except Exception as error:

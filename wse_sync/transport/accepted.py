@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import simple_websocket
+from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import ProtocolError
 
@@ -27,11 +28,7 @@ __all__ = ["AcceptedTransport", "HandshakeFailed"]
 _MIN_RECEIVE_BYTES = 4096
 _MAX_RECEIVE_BYTES = 256 * 1024
 
-_NO_CODE, _ABNORMAL = 1005, 1006
-_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
-
-# wsproto answers what it cannot read with these; the other side has not closed then.
-_FAILURES = frozenset({_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG})
+_NO_CODE, _ABNORMAL, _TOO_BIG = 1005, 1006, 1009
 
 
 class HandshakeFailed(Exception):
@@ -130,10 +127,12 @@ class AcceptedTransport(Transport):
         """Why simple-websocket stopped: it says so in several places."""
         if self._input.ended:
             return LinkLost(_ABNORMAL)
-        if self._ws.incoming_message_len > self._max_message_bytes:
-            return LinkLost(_TOO_BIG, "message too big", drain=True)
-        code = int(self._ws.close_reason)
-        return LinkLost(code, self._ws.close_message or "", drain=code in _FAILURES)
+        code, reason = int(self._ws.close_reason), self._ws.close_message or ""
+        # Closed from here: by wsproto, which says why, or by simple-websocket for one reason only.
+        ours = self._ws.ws.state is ConnectionState.LOCAL_CLOSING
+        if ours and code == _NO_CODE:
+            code, reason = _TOO_BIG, "message too big"
+        return LinkLost(code, reason, drain=ours)
 
     @staticmethod
     def encode(data: Data) -> bytes:

@@ -23,6 +23,8 @@ from .stream import open_stream
 __all__ = ["DialFailed", "DialedTransport", "Dialer"]
 
 _RECEIVE_BYTES = 64 * 1024
+_OPCODE = 4  # where it stands in the library's tuple of a frame's header
+_MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
 _PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
 
@@ -102,7 +104,7 @@ class Dialer:
             raise DialFailed(
                 f"the certificate of {url} is not trusted: {error.verify_message}", final=True
             ) from error
-        except (OSError, ValueError, websocket.WebSocketException) as error:
+        except Exception as error:  # the library lets others out, like those of http.cookies
             raise DialFailed(f"cannot reach {url}: {error}") from error
         with self._lock:
             if self._aborted:
@@ -164,7 +166,7 @@ class DialedTransport(Transport):
             return self._ws.recv_data_frame(True)[1]
         except _TooBig:
             raise self._fail(_TOO_BIG, "message too big") from None
-        except websocket.WebSocketConnectionClosedException as error:
+        except (OSError, websocket.WebSocketConnectionClosedException) as error:
             raise LinkLost(_ABNORMAL) from error
         except websocket.WebSocketException as error:
             raise self._fail(_PROTOCOL_ERROR, str(error)) from error
@@ -183,7 +185,10 @@ class DialedTransport(Transport):
     def _check_length(self) -> None:
         """Stands in for the step of the library that reads how long a frame is."""
         self._recv_length()
-        if self._collected + self._ws.frame_buffer.length > self.max_message_bytes:
+        if self._ws.frame_buffer.header[_OPCODE] >= websocket.ABNF.OPCODE_CLOSE:
+            if self._ws.frame_buffer.length > _MAX_CONTROL_BYTES:
+                raise websocket.WebSocketProtocolException("a control frame is too long")
+        elif self._collected + self._ws.frame_buffer.length > self.max_message_bytes:
             raise _TooBig
 
     def _fail(self, code: int, reason: str) -> LinkLost:

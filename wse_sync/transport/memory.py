@@ -21,7 +21,8 @@ __all__ = ["MemoryStream", "MemoryTransport", "pair"]
 
 _HEADER = struct.Struct("!cI")
 _TEXT, _BINARY, _PING, _PONG, _CLOSE = b"t", b"b", b"p", b"o", b"c"
-_ABNORMAL, _TOO_BIG = 1006, 1009
+_NO_CODE, _ABNORMAL = 1005, 1006
+_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
 
 
 def pair(capacity: int = 64 * 1024) -> tuple[MemoryTransport, MemoryTransport]:
@@ -132,18 +133,30 @@ class MemoryTransport(Transport):
         while True:
             opcode, length = _HEADER.unpack(self._take(_HEADER.size))
             if length > self.max_message_bytes:
-                self.write(self.encode_close(_TOO_BIG, "message too big"))
-                raise LinkLost(_TOO_BIG, "message too big", drain=True)
+                raise self._fail(_TOO_BIG, "message too big")
             body = self._take(length)
             if opcode == _TEXT:
-                return body.decode()
+                return self._text(body)
             if opcode == _BINARY:
                 return body
             if opcode == _PING:
                 self.write(_frame(_PONG, body))
             elif opcode == _CLOSE:
                 self.write(_frame(_CLOSE, body))
-                raise LinkLost(struct.unpack("!H", body[:2])[0], body[2:].decode())
+                code = struct.unpack("!H", body[:2])[0] if body else _NO_CODE
+                raise LinkLost(code, body[2:].decode("utf-8", "replace"))
+            elif opcode != _PONG:
+                raise self._fail(_PROTOCOL_ERROR, "unknown opcode")
+
+    def _text(self, body: bytes) -> str:
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise self._fail(_BAD_DATA, "not UTF-8") from error
+
+    def _fail(self, code: int, reason: str) -> LinkLost:
+        self.write(self.encode_close(code, reason))
+        return LinkLost(code, reason, drain=True)
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
