@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 from .constants import WSE_ERROR
@@ -17,6 +16,9 @@ __all__ = [
     "check_finite",
     "check_seconds",
 ]
+
+
+_LONGEST = 4_000_000.0  # s, 46 days: what the locks of every platform can wait for
 
 
 def bad_type(message: str, code: str = WSE_ERROR.CONNECTION_ERROR) -> WseTypeError:
@@ -35,8 +37,16 @@ def check_seconds(**values: float | None) -> None:
         if value is None:
             continue
         _check_number(name, value, "seconds or None")
-        if not 0 <= value <= threading.TIMEOUT_MAX:
+        if not 0 <= value <= _LONGEST:
             raise bad_value(f"{name} must be 0 s or more, None for no limit, not {value!r}")
+
+
+def check_periods(**values: float | None) -> None:
+    """Refuses what is no number of seconds to wait again and again."""
+    check_seconds(**values)
+    for name, value in values.items():
+        if value == 0:
+            raise bad_value(f"{name} must be more than 0 s, None for never, not {value!r}")
 
 
 def check_counts(**values: int) -> None:

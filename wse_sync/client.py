@@ -176,10 +176,11 @@ class WseClient(Endpoint):
         )
         with self._state:
             life = self._life
-            if life is None or life.over:
-                return self._begin(target).welcome(timeout)
+            idle = life is None or life.over
             self._target = target
-        return life.turn(target, timeout)
+            if life is None or life.over:
+                life = self._begin(target)
+        return life.welcome(timeout) if idle else life.turn(target, timeout)
 
     def disconnect(self, reason: str = WSE_REASON.BY_CLIENT, *, timeout: float = 5.0) -> None:
         """Sends what waits, says goodbye with 1000 and ``reason``, and ends the threads.

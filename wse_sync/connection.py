@@ -20,7 +20,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-from .checks import bad_value, check_seconds
+from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import Calls, OpenCall
 from .core.failures import error_from, payload_of
@@ -35,7 +35,7 @@ from .protocol import Data
 
 __all__ = ["DEFAULT", "Connection"]
 
-_NORMAL = 1000
+_NORMAL, _PROTOCOL_ERROR = 1000, 1002
 
 
 class _Default:
@@ -114,12 +114,11 @@ class Connection:
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
         future = self.submit(name, payload, timeout=timeout)
-        with self.endpoint.workers.waiting():
-            try:
-                return future.result()
-            except BaseException:
-                future.cancel()  # Ctrl-C: nobody waits for the answer any more
-                raise
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C: nobody waits for the answer any more
+            raise
 
     def submit(
         self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT
@@ -204,6 +203,15 @@ class Connection:
         self.lane.post(partial(self.endpoint.settle_error, error, self), source=link)
         link.close(_NORMAL, WSE_REASON.PROTOCOL_ERR)
 
+    def faulted(self, code: int, reason: str) -> None:
+        """Reports that a link brought what is no WebSocket message; the link closes itself."""
+        kind = WSE_ERROR.MESSAGE_PROCESSING_ERROR
+        if code == _PROTOCOL_ERROR:
+            kind = WSE_ERROR.PROTOCOL_VIOLATION
+        error = WseError(kind, {"closed": [code, reason]}, f"closed with {code} {reason}")
+        self.endpoint.log.info("%r: %s", self, error)
+        self.lane.post(partial(self.endpoint.settle_error, error, self))
+
     # Links come and go
 
     def attach(self, link: Link, first: Data | None = None) -> None:
@@ -249,7 +257,7 @@ class Connection:
 
     def _transmit(self, data: Data, stamp: str | None, deadline: float | None) -> None:
         """Sends a packed frame, or keeps it until there is a link."""
-        self._check_size(data)
+        self.endpoint.check_size(data)
         link = self._link
         if self._waits_for_room and link is not None:
             timeout = None if deadline is None else max(0.0, deadline - monotonic())
@@ -280,16 +288,6 @@ class Connection:
     def _reconnects(self) -> bool:
         """Whether another link will come when this one is lost."""
         return False
-
-    def _check_size(self, data: Data) -> None:
-        limit = self.endpoint.max_message_bytes
-        size = len(data)
-        if isinstance(data, str) and size * 4 > limit and not data.isascii():
-            size = len(data.encode())
-        if size > limit:
-            raise bad_value(
-                f"{size} bytes are more than max_message_bytes ({limit})", WSE_ERROR.RP_SEND_FAILED
-            )
 
     def _arm(self, deadline: float) -> None:
         """One timer for all calls: set to the earliest deadline there may be."""
@@ -344,7 +342,7 @@ class Connection:
             return
         try:
             data = self._peer.pack_result(call.stamp, result)
-            self._check_size(data)
+            self.endpoint.check_size(data)
         except Exception as error:
             told = WseError(
                 WSE_ERROR.RP_EXECUTION_FAILED, message=f"the result cannot be sent: {error}"
@@ -361,7 +359,7 @@ class Connection:
         payload = payload_of(error, call.name, stack)
         try:
             data = self._peer.pack_failure(call.stamp, payload)
-            self._check_size(data)
+            self.endpoint.check_size(data)
         except Exception:  # its details cannot be packed: the code and the text can
             payload["details"] = {"rp": call.name}
             data = self._peer.pack_failure(call.stamp, payload)

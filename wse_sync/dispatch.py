@@ -16,20 +16,21 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Lane", "Workers"]
 
 _log = logging.getLogger("wse_sync")
 _IDLE = 5.0  # s a worker waits for more work before it ends
 _ITEM_BYTES = 256  # what an item in a lane weighs besides its data
+_WAITING_FACTOR = 16  # so many times max_calls may wait for answers without holding a place
 _numbers = itertools.count(1)
 
 Task = Callable[[], None]
+ResultT = TypeVar("ResultT")
 
 
 class Workers:
@@ -49,7 +50,9 @@ class Workers:
         self._threads: set[threading.Thread] = set()
         self._calls = 0
         self._backlog: deque[Task] = deque()
-        self._here = threading.local()  # .in_call: this thread holds one of the places for calls
+        self._waiting = 0
+        # .in_call: this thread holds one of the places for calls; .lane: the lane that it runs.
+        self._here = threading.local()
 
     def run(self, task: Task) -> None:
         """Runs a task in a thread of its own, at once."""
@@ -74,21 +77,27 @@ class Workers:
                 self._calls -= 1
             raise
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a wait for an answer: a call that waits gives up its place meanwhile.
+    def wait(self, wait: Callable[[], ResultT]) -> ResultT:
+        """Runs ``wait``, which blocks until another call is answered, so that nobody is held up.
 
-        Calls that call back could otherwise take all places and wait for each other. Afterwards it
-        goes on at once, one more than the limit if need be.
+        A call gives up its place meanwhile, or calls that call back could take all places and wait
+        for each other; afterwards it goes on at once, one more than the limit if need be. A handler
+        in a lane lets calls pass, or the answer could wait for a call that waits for the handler.
         """
-        if not getattr(self._here, "in_call", False):
-            yield
-            return
-        self._leave_place()
+        lane: Lane | None = getattr(self._here, "lane", None)
+        if lane is not None:
+            lane.let_calls_pass(True)
+            try:
+                return wait()
+            finally:
+                lane.let_calls_pass(False)
+        if not getattr(self._here, "in_call", False) or not self._leave_place():
+            return wait()
         try:
-            yield
+            return wait()
         finally:
             with self._lock:
+                self._waiting -= 1
                 self._calls += 1
 
     def join(self, timeout: float) -> bool:
@@ -157,25 +166,34 @@ class Workers:
     def _run_calls(self, task: Task) -> None:
         self._here.in_call = True
         try:
-            _guard(task)
-            while self._here.in_call:
-                with self._lock:
-                    following = self._backlog.popleft() if self._backlog else None
-                    if following is None:
-                        self._calls -= 1
-                        return
+            following: Task | None = task
+            while following is not None:
                 _guard(following)
+                with self._lock:
+                    following = self._next_call()
         finally:
             self._here.in_call = False
 
-    def _leave_place(self) -> None:
+    def _next_call(self) -> Task | None:
+        """Who takes the place that becomes free; the lock is held."""
+        if self._backlog and self._calls <= self._max_calls:
+            return self._backlog.popleft()
+        self._calls -= 1
+        return None
+
+    def _leave_place(self) -> bool:
         with self._lock:
-            following = self._backlog.popleft() if self._backlog else None
-            if following is None:
-                self._calls -= 1
+            if self._waiting >= _WAITING_FACTOR * self._max_calls:
+                return False
+            self._waiting += 1
+            following = self._next_call()
         if following is not None:
-            task = following
-            self.run(lambda: self._run_calls(task))
+            self.run(partial(self._run_calls, following))
+        return True
+
+    def enter_lane(self, lane: Lane | None) -> None:
+        """Notes which lane this thread runs."""
+        self._here.lane = lane
 
 
 class _Item(NamedTuple):
@@ -198,6 +216,7 @@ class Lane:
         self._items: deque[_Item] = deque()
         self._running = False
         self._held = False
+        self._passing = False
         self._bytes = 0
         self._room: threading.Condition | None = None  # made by the first reader who has to wait
         self.max_bytes = max_bytes
@@ -250,6 +269,17 @@ class Lane:
                 self._bytes += _ITEM_BYTES
             self._ensure_running()
 
+    def let_calls_pass(self, passing: bool) -> None:
+        """Whether calls need not wait for their turn: while the task that runs awaits an answer."""
+        with self._lock:
+            self._passing = passing
+            if not passing:
+                return
+            calls = [item for item in self._items if item.is_call]
+            self._items = deque(item for item in self._items if not item.is_call)
+        for item in calls:
+            self._hand_over(item)
+
     @property
     def has_room(self) -> bool:
         """Whether the reader may go on."""
@@ -283,8 +313,9 @@ class Lane:
                 self._notify()
 
     def _append(self, item: _Item) -> bool:
-        if item.is_call and not (self._items or self._running or self._held):
-            # Nothing is before it: no need to go through the thread of the lane.
+        alone = not (self._items or self._running or self._held)
+        if item.is_call and (alone or self._passing):
+            # Nothing is before it, or it may pass: no need to go through the thread of the lane.
             self._bytes += item.cost
             self._hand_over(item)
             return True
@@ -299,6 +330,13 @@ class Lane:
             self._running = True
 
     def _run(self) -> None:
+        self._workers.enter_lane(self)
+        try:
+            self._run_items()
+        finally:
+            self._workers.enter_lane(None)
+
+    def _run_items(self) -> None:
         while True:
             with self._lock:
                 if self._held or not self._items:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .channel import Channel
-from .checks import bad_type, check_counts, check_seconds
+from .checks import bad_type, bad_value, check_counts, check_periods, check_seconds
+from .constants import WSE_ERROR
 from .core.peer import Message, Peer
 from .dispatch import Workers
 from .link import Link
@@ -47,9 +48,8 @@ class Endpoint(abc.ABC):
     ) -> None:
         if protocol is not None and not isinstance(protocol, Protocol):
             raise bad_type(f"protocol must be a wse_sync.Protocol, not {type(protocol).__name__}")
-        check_seconds(
-            call_timeout=call_timeout, ping_interval=ping_interval, ping_timeout=ping_timeout
-        )
+        check_seconds(call_timeout=call_timeout)
+        check_periods(ping_interval=ping_interval, ping_timeout=ping_timeout)
         check_counts(
             max_message_bytes=max_message_bytes,
             max_queue_bytes=max_queue_bytes,
@@ -112,6 +112,17 @@ class Endpoint(abc.ABC):
     def settle_ignored(self, connection: Connection, message: Message) -> None:
         """Sends the signal of a message without a handler."""
 
+    def check_size(self, data: Data) -> None:
+        """Refuses what the other side would refuse, if its limit is the same as ours."""
+        limit = self.max_message_bytes
+        size = len(data)
+        if isinstance(data, str) and size * 4 > limit and not data.isascii():
+            size = len(data.encode())
+        if size > limit:
+            raise bad_value(
+                f"{size} bytes are more than max_message_bytes ({limit})", WSE_ERROR.RP_SEND_FAILED
+            )
+
     def report(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler raised, with its traceback, and sends the error signal."""
         self.log.error("a handler raised %s", type(error).__name__, exc_info=error)
@@ -126,6 +137,7 @@ class Endpoint(abc.ABC):
         transport: Transport,
         on_data: Callable[[Data], None],
         on_lost: Callable[[int, str], None],
+        on_fault: Callable[[int, str], None],
     ) -> Link:
         """Binds a transport with the settings of this endpoint."""
         return Link(
@@ -136,4 +148,5 @@ class Endpoint(abc.ABC):
             ping_timeout=self.ping_timeout,
             on_data=on_data,
             on_lost=on_lost,
+            on_fault=on_fault,
         )

@@ -44,3 +44,15 @@ class CallFuture(Future[Any]):
             fn(future)
 
         super().add_done_callback(lambda future: self._workers.run(lambda: run(future)))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
+        if self.done():
+            return super().result()
+        return self._workers.wait(lambda: super(CallFuture, self).result(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
+        if self.done():
+            return super().exception()
+        return self._workers.wait(lambda: super(CallFuture, self).exception(timeout))

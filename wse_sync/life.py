@@ -220,6 +220,7 @@ class Life:
             transport,
             lambda data: self._receive(link, handshake, data),
             lambda code, reason: self._lost(link, code, reason),
+            self._connection.faulted,
         )
         link.attach()
         self._connection.lane.enter(link)
@@ -304,8 +305,10 @@ class Life:
         self._client.channel.interrupt("the client is offline")
         with self._changed:
             self.over = True
-            self._finish(ended.error)
+            stopping = self._stopping
         self._client.set_status(WSE_STATUS.OFFLINE)
+        with self._changed:
+            self._finish(_stopped_error() if stopping else ended.error)
 
     def _finish(self, error: BaseException | None, payload: Any = None) -> None:
         """Tells who waits how it went; the lock is held."""
@@ -317,6 +320,12 @@ class Life:
 
     def _post(self, task: Any) -> None:
         self._connection.lane.post(task)
+
+
+def _stopped_error() -> WseError:
+    return WseConnectionError(
+        WSE_ERROR.CONNECTION_CLOSED, message="disconnected before the welcome"
+    )
 
 
 def _closed_error(code: int, reason: str) -> WseError:

@@ -14,6 +14,7 @@ told, and ``on_lost`` is called with it in that thread. What comes in afterwards
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -46,6 +47,8 @@ class Link:
         ping_timeout: Silence after it before the link is lost, in seconds; None: for ever.
         on_data: Gets each message, in the reader's thread.
         on_lost: Gets code and reason, once.
+        on_fault: Gets the code and reason with which the transport closed the link, because of what
+            came in; before ``on_lost``.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Link:
         ping_timeout: float | None,
         on_data: Callable[[Data], None],
         on_lost: Callable[[int, str], None],
+        on_fault: Callable[[int, str], None],
     ) -> None:
         self.transport = transport
         self.outbox = Outbox(transport.stream, loop, max_queue_bytes, self.overflow)
@@ -69,6 +73,7 @@ class Link:
         self._ping_timeout = ping_timeout
         self._on_data = on_data
         self._on_lost = on_lost
+        self._on_fault = on_fault
         self._lock = threading.Lock()
         self._heartbeat: Timer | None = None
         self._cutter: Timer | None = None
@@ -85,6 +90,8 @@ class Link:
             lost = LinkLost(_INTERNAL_ERROR)
             self._say_goodbye(_INTERNAL_ERROR, "", at_once=True)
         try:
+            if lost.drain and self.verdict is None:
+                self._on_fault(lost.code, lost.reason)
             self._decide(lost.code, lost.reason)
             self.outbox.seal()
             if lost.drain:
@@ -103,11 +110,12 @@ class Link:
 
     def attach(self) -> None:
         """Finishes the upgrade of an accepted transport; before ``run``, in the same thread."""
-        self.transport.attach(self.outbox.write)
+        self.transport.attach(self.outbox.write_control)
 
     def send(self, data: Data, *, bounded: bool = True) -> bool:
         """Frames and sends a message; False if the link takes no more."""
-        return self.outbox.write(self.transport.encode(data), bounded=bounded)
+        frame = self.transport.encode(data)
+        return self.outbox.write(frame, max_bytes=None if bounded else math.inf)
 
     def close(
         self,
@@ -207,23 +215,20 @@ class Link:
         last = now if self.paused else self.transport.stream.last_received
         if self.outbox.waiting_bytes:
             last = max(last, self.outbox.last_sent)
-        if self._pinged_at is not None and last < self._pinged_at:
-            self._expect_life(now, self._pinged_at)
-        elif now - last < self._ping_interval:
+        if self._pinged_at is not None and last >= self._pinged_at:
+            self._pinged_at = None
+        if self._pinged_at is None and (self.paused or now - last >= self._ping_interval):
+            # Also while paused: the other side gets no pongs from us then, but wants to see life.
+            self.outbox.write_control(self.transport.encode_ping())
+            self._pinged_at = now
+            last = now
+        if self._pinged_at is None or self._ping_timeout is None:
             self._pinged_at = None
             self._beat_at(last + self._ping_interval)
+        elif now - self._pinged_at < self._ping_timeout:
+            # As soon as the next ping could be due, too: with a long timeout, life goes on
+            # meanwhile.
+            self._beat_at(min(self._pinged_at + self._ping_timeout, now + self._ping_interval))
         else:
-            self._pinged_at = now
-            self.outbox.write(self.transport.encode_ping())
-            self._expect_life(now, now)
-
-    def _expect_life(self, now: float, pinged_at: float) -> None:
-        assert self._ping_interval is not None
-        if self._ping_timeout is None:
-            self._pinged_at = None
-            self._beat_at(now + self._ping_interval)
-        elif now - pinged_at >= self._ping_timeout:
             _log.debug("%s is silent, the link is given up", self.transport.peer)
             self.fail()
-        else:
-            self._beat_at(pinged_at + self._ping_timeout)

@@ -52,12 +52,16 @@ class Outbox:
         """How much has not gone out."""
         return self._bytes
 
-    def write(self, frame: bytes, *, bounded: bool = True) -> bool:
+    def write_control(self, frame: bytes) -> bool:
+        """Sends a ping, a pong or the like: twice the bound is for them."""
+        return self.write(frame, max_bytes=2 * self._max_bytes)
+
+    def write(self, frame: bytes, *, max_bytes: float | None = None) -> bool:
         """Sends a frame, or keeps it to be sent; never blocks.
 
         Args:
             frame: Encoded.
-            bounded: Whether it counts as one too many when too much is waiting already.
+            max_bytes: With more waiting, this frame is one too many; None: the bound of the outbox.
 
         Returns:
             Whether it will be sent, as far as this end can tell.
@@ -65,7 +69,8 @@ class Outbox:
         with self._lock:
             if self._sealed:
                 return False
-            if not bounded or not self._frames or self._bytes + len(frame) <= self._max_bytes:
+            limit = self._max_bytes if max_bytes is None else max_bytes
+            if not self._frames or self._bytes + len(frame) <= limit:
                 return self._put(frame)
             self._seal()
             # By the loop: the caller may hold locks that the end of a link wants.

@@ -258,7 +258,9 @@ class WseServer(Endpoint):
 
     def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
         """Packs a message once and sends it to those connections that are open."""
-        packed = Packed(self._peer.pack_message(type, payload))
+        data = self._peer.pack_message(type, payload)
+        self.check_size(data)
+        packed = Packed(data)
         return sum([connection.send_packed(packed) for connection in connections])
 
     def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:

@@ -115,7 +115,7 @@ class WseConnection(Connection):
         self._decided = False
         self._auth_timer: Timer | None = None
         transport.max_message_bytes = min(_STRANGER_BYTES, server.max_message_bytes)
-        self._only_link = server.open_link(transport, self._receive, self._lost)
+        self._only_link = server.open_link(transport, self._receive, self._lost, self.faulted)
         self.lane.enter(self._only_link)
 
     @property

@@ -85,7 +85,8 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     origin = environ.get("HTTP_ORIGIN")
     if origin is not None and not _is_allowed(server.origins, origin, environ):
         server.log.warning(
-            "refused a page from %s: add it to origins=[…] of WseServer if it may connect", origin
+            "refused a page from %.200r: add it to origins=[…] of WseServer if it may connect",
+            origin,
         )
         return _Refusal(HTTPStatus.FORBIDDEN, f"Pages from {origin} may not connect here.")
     if _socket_of(environ) is None:
@@ -139,8 +140,8 @@ def _socket_of(environ: dict[str, Any]) -> socket.socket | None:
 def _is_allowed(origins: frozenset[str] | None, origin: str, environ: dict[str, Any]) -> bool:
     """Whether a page may connect (RFC 6455, 10.2): browsers tell where it came from."""
     if origins is None:
-        scheme = environ.get("wsgi.url_scheme", "http")
-        here = _host_and_port(f"{scheme}://{environ.get('HTTP_HOST', '')}")
+        # The scheme of the page, not ours: TLS may have ended in a proxy before us.
+        here = _host_and_port(f"{origin.partition(':')[0]}://{environ.get('HTTP_HOST', '')}")
         return here is not None and here == _host_and_port(origin)
     return "*" in origins or origin.rstrip("/").lower() in origins
 

@@ -60,10 +60,10 @@ class Peer:
             WseTypeError, WseValueError: They may not; the text says why.
         """
         try:
-            internal = type in self._internal
+            hash(type)
         except TypeError:
             raise bad_type(f"{type!r} is no type: it must be hashable", _SEND_FAILED) from None
-        if internal:
+        if type in self._internal:
             raise bad_value(f"{type!r} is a type of the protocol's own", _SEND_FAILED)
         if isinstance(type, str) and not type:
             raise bad_value("the name of a message or procedure is empty", _SEND_FAILED)

@@ -110,6 +110,7 @@ class Dialer:
             if self._aborted:
                 ws.shutdown()
                 raise DialFailed("given up")
+            self._ws = None
         return DialedTransport(ws, url)
 
     def abort(self) -> None:

@@ -47,6 +47,7 @@ class _Pipe:
         self._capacity = capacity
         self._cut = False
         self._flush: Callable[[], None] | None = None
+        self._loop: Any = None
 
     def put(self, data: bytes | memoryview) -> int:
         with self._changed:
@@ -70,6 +71,7 @@ class _Pipe:
     def watch(self, loop: Any, flush: Callable[[], None]) -> None:
         with self._changed:
             self._flush = flush
+            self._loop = loop
             room = len(self._bytes) < self._capacity
         if room:  # it was read before we came to wait for that
             loop.call_later(0.0, flush)
@@ -81,6 +83,9 @@ class _Pipe:
     def cut(self) -> None:
         with self._changed:
             self._cut = True
+            if self._flush is not None:
+                # As a socket that is shut down turns writable: the sender shall notice.
+                self._loop.call_later(0.0, self._flush)
             self._flush = None
             self._changed.notify_all()
 
@@ -132,7 +137,7 @@ class MemoryTransport(Transport):
     def read(self) -> Data:
         while True:
             opcode, length = _HEADER.unpack(self._take(_HEADER.size))
-            if length > self.max_message_bytes:
+            if opcode in (_TEXT, _BINARY) and length > self.max_message_bytes:
                 raise self._fail(_TOO_BIG, "message too big")
             body = self._take(length)
             if opcode == _TEXT:

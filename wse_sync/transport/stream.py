@@ -20,6 +20,8 @@ from .base import LinkLost, Stream
 __all__ = ["SocketStream", "WaitingStream", "open_stream"]
 
 _ABNORMAL = 1006
+# TLS takes a piece whole or not at all, and says nothing of its progress: so, pieces.
+_PIECE_BYTES = 64 * 1024
 
 
 def open_stream(sock: socket.socket, *, owned: bool = True) -> Stream:
@@ -124,7 +126,7 @@ class WaitingStream(SocketStream):
     def send(self, data: bytes | memoryview) -> int:
         try:
             with self._lock:
-                return self._sock.send(data)
+                return self._sock.send(data[:_PIECE_BYTES])
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except (OSError, ValueError) as error:
