@@ -51,7 +51,10 @@ class Stream(abc.ABC):
 
     @abc.abstractmethod
     def send(self, data: bytes | memoryview) -> int:
-        """Sends what goes at once and says how much; never waits. Raises LinkLost."""
+        """Sends what goes at once and says how much; never waits. Raises LinkLost.
+
+        What did not go is to be offered again, before anything else: TLS insists.
+        """
 
     @abc.abstractmethod
     def watch(self, loop: Any, flush: Callable[[], None]) -> None:

@@ -13,6 +13,8 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import websocket
 
@@ -31,6 +33,9 @@ _PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
 # A 4xx means that trying again is useless, except for these (RFC 9110, RFC 6585).
 _RETRY_STATUSES = frozenset({408, 425, 429})
 
+# With these options of the library, opening the socket is its own affair.
+_LIBRARYS_OWN = frozenset({"http_proxy_host", "sockopt", "socket", "sslopt"})
+
 
 class DialFailed(Exception):
     """No WebSocket came about.
@@ -47,15 +52,20 @@ class DialFailed(Exception):
         self.status = status
 
 
+class _GivenUp(Exception):
+    """The attempt was aborted."""
+
+
 class _TooBig(Exception):
     """A message over the limit is coming."""
 
 
 class Dialer:
-    """One attempt to open a WebSocket. ``_lock`` guards ``_ws`` and ``_aborted``."""
+    """One attempt to open a WebSocket. ``_lock`` guards all of it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
         self._ws: Any = None
         self._aborted = False
 
@@ -81,51 +91,83 @@ class Dialer:
         """
         given = dict(options)
         given.setdefault("suppress_origin", "origin" not in given)
-        given["sslopt"] = _ssl_options(ssl_context, given.get("sslopt"))
+        given.setdefault("subprotocols", [subprotocol])
         given.update(
             timeout=timeout,
-            class_=self._remember,
+            class_=self._make,
             fire_cont_frame=True,  # joining fragments is ours: the library has no limit
             skip_utf8_validation=True,  # in pure Python there; ours is a strict decode
             enable_multithread=False,
         )
-        given.setdefault("subprotocols", [subprotocol])
         try:
+            if not _LIBRARYS_OWN.intersection(given) and not _has_proxy(url):
+                given["socket"] = self._open(url, timeout, ssl_context)
+            given["sslopt"] = _ssl_options(ssl_context, given.get("sslopt"))
             ws = websocket.create_connection(url, **given)
         except websocket.WebSocketBadStatusException as error:
-            status = int(error.status_code)
-            final = 400 <= status < 500 and status not in _RETRY_STATUSES
-            raise DialFailed(
-                f"{url} answered with HTTP status {status}{_body(error)}",
-                final=final,
-                status=status,
-            ) from error
+            raise _refused(url, error) from error
         except ssl.SSLCertVerificationError as error:
             raise DialFailed(
                 f"the certificate of {url} is not trusted: {error.verify_message}", final=True
             ) from error
         except Exception as error:  # the library lets others out, like those of http.cookies
             raise DialFailed(f"cannot reach {url}: {error}") from error
-        with self._lock:
-            if self._aborted:
-                ws.shutdown()
-                raise DialFailed("given up")
-            self._ws = None
+        finally:
+            with self._lock:
+                self._sock = self._ws = None
         return DialedTransport(ws, url)
 
     def abort(self) -> None:
-        """Ends the attempt as soon as the system lets us; any thread."""
+        """Ends the attempt; any thread. Behind a proxy, at the next timeout."""
         with self._lock:
             self._aborted = True
-            sock = None if self._ws is None else self._ws.sock
-            if sock is not None:
-                _shut_down(sock)
+            # After a redirect the library has a socket of its own.
+            for sock in (self._sock, self._ws and self._ws.sock):
+                if sock is not None:
+                    _shut_down(sock)
 
-    def _remember(self, **options: Any) -> Any:
-        """Makes the library's object and keeps it, so that it can be aborted while it dials."""
+    def _open(
+        self, url: str, timeout: float | None, ssl_context: ssl.SSLContext | None
+    ) -> socket.socket:
+        """A connected socket: the library's own could not be aborted before it is open."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        failure: OSError | None = None
+        for family, kind, number, _, address in socket.getaddrinfo(
+            parts.hostname, port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, number)
+            try:
+                self._hold(sock)
+                sock.settimeout(timeout)
+                sock.connect(address)
+                if parts.scheme == "wss":
+                    context = ssl_context or ssl.create_default_context()
+                    sock = context.wrap_socket(
+                        sock, server_hostname=parts.hostname, do_handshake_on_connect=False
+                    )
+                    self._hold(sock)
+                    sock.do_handshake()
+                return sock
+            except BaseException as error:
+                sock.close()
+                if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+                    raise
+                failure = error
+        raise failure or OSError(f"{parts.hostname} has no address")
+
+    def _make(self, **options: Any) -> Any:
+        """Makes the library's object."""
         with self._lock:
             self._ws = websocket.WebSocket(**options)
         return self._ws
+
+    def _hold(self, sock: socket.socket) -> None:
+        with self._lock:
+            if self._aborted:
+                raise _GivenUp("given up")
+            self._sock = sock
 
 
 class DialedTransport(Transport):
@@ -269,8 +311,17 @@ def _ssl_options(context: ssl.SSLContext | None, given: Any) -> dict[str, Any]:
     return {**kept, **(given or {}), "context": context}
 
 
-def _body(error: Any) -> str:
-    """The first line of what the server said."""
-    body = (getattr(error, "resp_body", None) or b"")[:200]
-    text = body.decode("utf-8", "replace").strip()
-    return f": {text.splitlines()[0]}" if text else ""
+def _has_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for this URL; the library looks there as well."""
+    parts = urlsplit(url)
+    scheme = "https" if parts.scheme == "wss" else "http"
+    return scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+
+
+def _refused(url: str, error: Any) -> DialFailed:
+    """The server answered, but not with an upgrade."""
+    status = error.status_code or 0
+    final = 400 <= status < 500 and status not in _RETRY_STATUSES
+    body = (getattr(error, "resp_body", None) or b"")[:200].decode("utf-8", "replace").strip()
+    said = f": {body.splitlines()[0]}" if body else ""
+    return DialFailed(f"{url} answered with HTTP status {status}{said}", final=final, status=status)
