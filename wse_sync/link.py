@@ -136,8 +136,9 @@ class Link:
             timeout: For what waits, the close frame and its answer, in seconds.
         """
         if self._judge(code, str(reason)):
-            self._say_goodbye(code, str(reason), at_once=at_once, timeout=timeout)
+            # First here, then there: whoever hears of it can see it.
             self._on_lost(code, str(reason))
+            self._say_goodbye(code, str(reason), at_once=at_once, timeout=timeout)
 
     def fail(self, code: int = _ABNORMAL, reason: str = "") -> None:
         """Cuts the link without a word; any thread."""

@@ -30,6 +30,7 @@ _MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
 _PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
 
+_SWITCHING_PROTOCOLS = 101
 # A 4xx means that trying again is useless, except for these (RFC 9110, RFC 6585).
 _RETRY_STATUSES = frozenset({408, 425, 429})
 
@@ -104,6 +105,11 @@ class Dialer:
                 given["socket"] = self._open(url, timeout, ssl_context)
             given["sslopt"] = _ssl_options(ssl_context, given.get("sslopt"))
             ws = websocket.create_connection(url, **given)
+            if ws.getstatus() != _SWITCHING_PROTOCOLS:  # one redirect too many
+                ws.shutdown()
+                raise DialFailed(f"{url} answered with HTTP status {ws.getstatus()}")
+        except DialFailed:
+            raise
         except websocket.WebSocketBadStatusException as error:
             raise _refused(url, error) from error
         except ssl.SSLCertVerificationError as error:
