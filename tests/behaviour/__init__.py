@@ -1,0 +1,1 @@
+"""The promises of the library, one test or more for each, against the public API only."""

@@ -1,0 +1,319 @@
+"""A TCP proxy for tests: it forwards, and on request it cuts, stalls, resumes and refuses.
+
+One thread owns every socket. The methods hand it a command and wait until it is done, so
+that a test which has called `cut()` knows that the links are cut.
+
+A stalled direction is not read: its sender sees neither an error nor a FIN, as if the
+network dropped every packet.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Callable
+from urllib.parse import urlsplit
+
+CHUNK_BYTES = 65536
+PATIENCE = 10.0  # s; only bounds a failure
+LINGER_ZERO = struct.pack("ii", 1, 0)  # close() then sends a RST
+
+Command = tuple[Callable[[], None], threading.Event]
+
+
+class _End:
+    """One socket of a link, with the bytes that wait to be written to it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self.unsent = b""
+        self.at_eof = False  # it sent a FIN, and we read it
+        self.finished = False  # we sent it a FIN
+        self.stalled = False  # it is not read from
+
+
+class _Link:
+    """The two ends of one forwarded connection: the client's, and the server's."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near = _End(near)
+        self.far = _End(far)
+        self.discards = False  # cut with a FIN: what still comes is thrown away
+
+    def directions(self) -> list[tuple[_End, _End]]:
+        return [(self.near, self.far), (self.far, self.near)]
+
+    def ends(self) -> list[_End]:
+        return [self.near, self.far]
+
+
+class FaultProxy:
+    """Listens on a free port of 127.0.0.1 and forwards to the host and port of a URL.
+
+    Args:
+        target: where to; may be set anew at any time, for later links.
+        listening: with False the port is taken but refuses, until `listen()`.
+    """
+
+    def __init__(self, target: str, *, listening: bool = True) -> None:
+        self.target = target
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._links: set[_Link] = set()
+        self._refusing = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._accepted = 0
+        self._forwarded = 0
+        self._commands: deque[Command] = deque()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="faults-proxy", daemon=True)
+        self._thread.start()
+        if listening:
+            self.listen()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/"
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were accepted so far, refused ones included."""
+        with self._changed:
+            return self._accepted
+
+    @property
+    def open_links(self) -> int:
+        """How many links forward now."""
+        with self._changed:
+            return sum(not link.discards for link in self._links)
+
+    @property
+    def forwarded_bytes(self) -> int:
+        """How many bytes went through so far, both directions together."""
+        with self._changed:
+            return self._forwarded
+
+    def wait_accepted(self, count: int, timeout: float = PATIENCE) -> bool:
+        """Waits until `count` connections were accepted since the proxy began."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._accepted >= count, timeout)
+
+    def listen(self) -> None:
+        """Makes a proxy that was made with `listening=False` reachable."""
+        self._do(self._listen)
+
+    def cut(self, *, reset: bool = False) -> None:
+        """Ends every link, with a FIN to both sides or with a RST."""
+        self._do(self._reset_all if reset else self._finish_all)
+
+    def stall(self, *, to_server: bool = True, to_client: bool = True) -> None:
+        """Stops forwarding on the links that are open now; later links are not touched."""
+
+        def stall() -> None:
+            for link in self._links:
+                link.near.stalled = link.near.stalled or to_server
+                link.far.stalled = link.far.stalled or to_client
+
+        self._do(stall)
+
+    def resume(self) -> None:
+        """Forwards again, also what the stalled sides have sent meanwhile."""
+
+        def resume() -> None:
+            for link in self._links:
+                for end in link.ends():
+                    end.stalled = False
+
+        self._do(resume)
+
+    def refuse(self) -> None:
+        """Resets each new connection at once, until `admit()`."""
+        self._do(lambda: setattr(self, "_refusing", True))
+
+    def admit(self) -> None:
+        """Forwards new connections again."""
+        self._do(lambda: setattr(self, "_refusing", False))
+
+    def close(self) -> None:
+        """Resets every link and ends the thread; again: no effect."""
+        if self._thread.is_alive():
+            self._do(lambda: setattr(self, "_closing", True))
+            self._thread.join(PATIENCE)
+            # Not in the thread: it may be through before _do has woken it.
+            self._waker.close()
+
+    # What follows runs in the proxy's thread, apart from _do.
+
+    def _do(self, action: Callable[[], None]) -> None:
+        done = threading.Event()
+        self._commands.append((action, done))
+        self._waker.send(b"x")
+        if not done.wait(PATIENCE):
+            raise TimeoutError("the proxy's thread does not answer")
+
+    def _run(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select():
+                self._ready(key)
+            self._run_commands()
+            for link in list(self._links):
+                self._watch(link)
+        self._reset_all()
+        for sock in (self._listener, self._woken):
+            sock.close()
+        self._selector.close()
+
+    def _ready(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._woken:
+            self._woken.recv(CHUNK_BYTES)
+        elif key.fileobj is self._listener:
+            self._accept()
+        elif key.data in self._links:  # else an earlier event of this round ended it
+            self._pump(key.data)
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            action, done = self._commands.popleft()
+            with self._changed:
+                action()
+            done.set()
+
+    def _listen(self) -> None:
+        self._listener.listen()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        with self._changed:
+            self._accepted += 1
+            self._changed.notify_all()
+            if self._refusing:
+                _reset(near)
+                return
+            try:
+                far = socket.create_connection(_address(self.target))
+            except OSError:
+                _reset(near)
+                return
+            self._links.add(_Link(near, far))
+
+    def _pump(self, link: _Link) -> None:
+        try:
+            for source, target in link.directions():
+                self._forward(link, source, target)
+        except OSError:
+            self._drop(link)
+        else:
+            if all(end.at_eof and end.finished for end in link.ends()):
+                self._drop(link, reset=False)
+
+    def _forward(self, link: _Link, source: _End, target: _End) -> None:
+        if source.stalled and not link.discards:
+            return
+        if not target.unsent and not source.at_eof:
+            data = _read(source.sock)
+            source.at_eof = data == b""
+            if data and not link.discards:
+                target.unsent = data
+        if target.unsent:
+            sent = _write(target.sock, target.unsent)
+            target.unsent = target.unsent[sent:]
+            with self._changed:
+                self._forwarded += sent
+        if source.at_eof and not target.unsent and not target.finished:
+            target.finished = True
+            target.sock.shutdown(socket.SHUT_WR)
+
+    def _watch(self, link: _Link) -> None:
+        for source, target in link.directions():
+            wanted = 0
+            readable = link.discards or not source.stalled
+            if readable and not target.unsent and not source.at_eof:
+                wanted |= selectors.EVENT_READ
+            if source.unsent and not target.stalled:
+                wanted |= selectors.EVENT_WRITE
+            self._select_for(source.sock, wanted, link)
+
+    def _select_for(self, sock: socket.socket, wanted: int, link: _Link) -> None:
+        known = sock in self._selector.get_map()
+        if wanted and known:
+            self._selector.modify(sock, wanted, link)
+        elif wanted:
+            self._selector.register(sock, wanted, link)
+        elif known:
+            self._selector.unregister(sock)
+
+    def _drop(self, link: _Link, *, reset: bool = True) -> None:
+        with self._changed:
+            self._links.discard(link)
+        for end in link.ends():
+            self._select_for(end.sock, 0, link)
+            if reset:
+                _reset(end.sock)
+            else:
+                end.sock.close()
+
+    def _reset_all(self) -> None:
+        for link in list(self._links):
+            self._drop(link)
+
+    def _finish_all(self) -> None:
+        for link in list(self._links):
+            link.discards = True
+            for end in link.ends():
+                end.unsent = b""
+                if not end.finished:
+                    end.finished = True
+                    try:
+                        end.sock.shutdown(socket.SHUT_WR)
+                    except OSError:
+                        end.at_eof = True
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port
+
+
+def _read(sock: socket.socket) -> bytes | None:
+    """The bytes that are there; None when there are none yet, b"" at the end."""
+    try:
+        return sock.recv(CHUNK_BYTES)
+    except BlockingIOError:
+        return None
+
+
+def _write(sock: socket.socket, data: bytes) -> int:
+    try:
+        return sock.send(data)
+    except BlockingIOError:
+        return 0
+
+
+def _reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    sock.close()
