@@ -163,6 +163,7 @@ class FaultProxy:
             self._thread.join(PATIENCE)
             # Not in the thread: it may be through before _do has woken it.
             self._waker.close()
+            self._woken.close()
 
     # What follows runs in the proxy's thread, apart from _do.
 
@@ -181,8 +182,7 @@ class FaultProxy:
             for link in list(self._links):
                 self._watch(link)
         self._reset_all()
-        for sock in (self._listener, self._woken):
-            sock.close()
+        self._listener.close()
         self._selector.close()
 
     def _ready(self, key: selectors.SelectorKey) -> None:

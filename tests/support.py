@@ -278,6 +278,10 @@ def _close_of(data: bytes) -> tuple[int, str]:
     return struct.unpack("!H", data[:2])[0], data[2:].decode("utf-8")
 
 
+class ClientLeft(Exception):
+    """A client connected and went without a request, as one does that is disconnected just then."""
+
+
 class RawPeer(RawEnd):
     """The server's end of one connection of a RawServer."""
 
@@ -294,6 +298,8 @@ class RawPeer(RawEnd):
 
     def _read_request(self) -> events.Request:
         event = self._next_event()
+        if event is None:
+            raise ClientLeft
         assert isinstance(event, events.Request), f"expected an upgrade, got {event!r}"
         return event
 
@@ -455,6 +461,8 @@ class RawServer:
             if self._accept:
                 peer.accept()
             self._script(peer)
+        except ClientLeft:
+            return
         except BaseException as error:  # raised again by close()
             if not self._closing:
                 self.errors.append(error)

@@ -344,6 +344,11 @@ class _ClientConnection(Connection):
     def _reconnects(self) -> bool:
         return self._client.reconnect
 
+    def _why_not_ready(self) -> str:
+        if self._state == "suspended":
+            return super()._why_not_ready()
+        return f"the client is {self._client.status}: connect() first"
+
     def __repr__(self) -> str:
         return repr(self._client)
 

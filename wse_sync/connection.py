@@ -28,7 +28,7 @@ from .core.peer import Answer, Call, Event, Message, Peer
 from .dispatch import Lane
 from .endpoint import Endpoint
 from .errors import WseError, error_of
-from .futures import CallFuture
+from .futures import BlockedCall, CallFuture, Reply
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
@@ -68,7 +68,7 @@ class Connection:
         self._lock = Lock()
         self._state = "new"
         self._link: Link | None = None
-        self._calls: Calls[CallFuture] = Calls()
+        self._calls: Calls[Reply] = Calls()
         self._expiry: Timer | None = None
         self._waiting: deque[tuple[str | None, Data]] = deque()
         self._waiting_bytes = 0
@@ -113,11 +113,12 @@ class Connection:
             WseError: The procedure failed: RP_EXECUTION_FAILED, or the code that it raised.
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        future = self.submit(name, payload, timeout=timeout)
+        blocked = BlockedCall()
+        self._call(blocked, name, payload, timeout)
         try:
-            return future.result()
+            return self.endpoint.workers.wait(blocked.wait)
         except BaseException:
-            future.cancel()  # Ctrl-C: nobody waits for the answer any more
+            self.forget(blocked.stamp)  # Ctrl-C: nobody waits for the answer any more
             raise
 
     def submit(
@@ -127,24 +128,26 @@ class Connection:
 
         ``cancel()`` forgets the call. Callbacks of the future run on a worker thread.
         """
+        future = CallFuture(name, self.endpoint.workers, self.forget)
+        self._call(future, name, payload, timeout)
+        return future
+
+    def _call(self, reply: Reply, name: Any, payload: Any, timeout: float | None) -> None:
+        """Opens a call and sends it."""
         self._peer.check_type(name)
         if timeout is DEFAULT:
             timeout = self.endpoint.call_timeout
         else:
             check_seconds(timeout=timeout)
         deadline = None if timeout is None else monotonic() + timeout
-        future = CallFuture(self.endpoint.workers, self.forget)
         with self._lock:
-            future.stamp = self._calls.open(name, deadline, future)
+            stamp = reply.stamp = self._calls.open(name, deadline, reply)
         try:
-            self._transmit(
-                self._peer.pack_call(name, payload, future.stamp), future.stamp, deadline
-            )
+            self._transmit(self._peer.pack_call(name, payload, stamp), stamp, deadline)
         except BaseException:
-            self.forget(future.stamp)
+            self.forget(stamp)
             raise
         self.lane.look_again()
-        return future
 
     def forget(self, stamp: str) -> bool:
         """Takes out an open call; False if it has ended already."""
@@ -259,7 +262,7 @@ class Connection:
         """Sends a packed frame, or keeps it until there is a link."""
         self.endpoint.check_size(data)
         link = self._link
-        if self._waits_for_room and link is not None:
+        if self._waits_for_room and link is not None and link.outbox.waiting_bytes:
             timeout = None if deadline is None else max(0.0, deadline - monotonic())
             if not link.outbox.wait_for_room(len(data), timeout):
                 raise error_of(WSE_ERROR.RP_TIMEOUT, message="the other side does not read")
@@ -274,9 +277,7 @@ class Connection:
             if self._link.send(data, bounded=not self._waits_for_room):
                 return
         if not self._may_wait(len(data)):
-            raise error_of(
-                WSE_ERROR.CONNECTION_NOT_READY, message=f"there is no link, it is {self._state}"
-            )
+            raise error_of(WSE_ERROR.CONNECTION_NOT_READY, message=self._why_not_ready())
         self._waiting.append((stamp, data))
         self._waiting_bytes += len(data)
 
@@ -288,6 +289,11 @@ class Connection:
     def _reconnects(self) -> bool:
         """Whether another link will come when this one is lost."""
         return False
+
+    def _why_not_ready(self) -> str:
+        if self._state == "suspended":
+            return f"max_queue_bytes ({self.endpoint.max_queue_bytes}) wait for a link already"
+        return f"{self!r} has no link"
 
     def _arm(self, deadline: float) -> None:
         """One timer for all calls: set to the earliest deadline there may be."""
@@ -382,5 +388,5 @@ class Connection:
                 link.send(data, bounded=not self._waits_for_room)
 
 
-def _fail(call: OpenCall[CallFuture], error: WseError) -> None:
+def _fail(call: OpenCall[Reply], error: WseError) -> None:
     call.reply.set_exception(error)

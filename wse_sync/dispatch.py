@@ -71,7 +71,7 @@ class Workers:
                 return
             self._calls += 1
         try:
-            self.run(lambda: self._run_calls(task))
+            self.run(partial(self._run_calls, task))
         except RuntimeError:  # the system gives us no thread
             with self._lock:
                 self._calls -= 1

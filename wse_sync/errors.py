@@ -89,6 +89,11 @@ _CLASSES: dict[str, type[WseError]] = {
 }
 
 
+# Tracebacks name them as users import them.
+for _class in (WseError, *WseError.__subclasses__()):
+    _class.__module__ = "wse_sync"
+
+
 def error_of(
     code: str, details: dict[str, Any] | None = None, message: str | None = None
 ) -> WseError:

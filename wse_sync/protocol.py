@@ -132,9 +132,11 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-# Built once: json.dumps with options builds an encoder for every call.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+# Built once: json.dumps with options builds an encoder for every call. What contains itself is
+# found by its depth; to keep a list of everything on the way there would cost more than the rest.
+_options: Any = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
+_encode = json.JSONEncoder(ensure_ascii=False, **_options).encode
+_encode_ascii = json.JSONEncoder(**_options).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 

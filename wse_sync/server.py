@@ -211,7 +211,13 @@ class WseServer(Endpoint):
 
     @property
     def url(self) -> str:
-        """What clients on this machine connect to."""
+        """What clients on this machine connect to.
+
+        Raises:
+            WseValueError: There is no port, or none yet.
+        """
+        if not self.port:
+            raise bad_value("without a port there is no url; with port=0, not before start()")
         scheme = "ws" if self.ssl_context is None else "wss"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}{self.path or '/'}"

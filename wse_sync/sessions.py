@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .checks import bad_type
 from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
 from .core.handshake import Hello, ServerHandshake
@@ -67,13 +66,12 @@ class AuthRequest:
         """Lets the client in.
 
         Args:
-            cid: Id of the user, any hashable object; all connections with the same one are devices
-                of one user. A falsy one refuses.
+            cid: Id of the user; all connections with the same one are devices of one user. A falsy
+                one refuses, and so does one that cannot be hashed: it may be what a stranger sent.
             welcome: Payload of the welcome.
 
         Raises:
-            WseTypeError, WseValueError: The welcome cannot be packed, or the cid not hashed;
-                nothing is decided.
+            WseTypeError, WseValueError: The welcome cannot be packed; nothing is decided.
         """
         self._connection.accept(cid, welcome)
 
@@ -242,11 +240,7 @@ class WseConnection(Connection):
         """Carries out :meth:`AuthRequest.accept`."""
         if self._decided:
             return
-        try:
-            hash(cid)
-        except TypeError:
-            raise bad_type(f"a cid must be hashable, not {cid!r}") from None
-        if not cid:
+        if not cid or not _is_hashable(cid):
             self.refuse()
             return
         data = self._handshake.welcome(welcome)
@@ -288,6 +282,14 @@ class WseConnection(Connection):
     def __repr__(self) -> str:
         who = "a stranger" if self._client is None else repr(self.cid)
         return f"<WseConnection {self.conn_id[:8]} of {who} {self.state} from {self.remote_addr}>"
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _violation(text: str) -> WseError:

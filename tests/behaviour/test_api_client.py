@@ -469,7 +469,10 @@ def test_late_handlers_of_ready_and_updated_are_called_at_once(
     make_server: MakeServer, connect: Connect
 ) -> None:
     client = connect(make_server())
-    ready, updated = Recorder(), Recorder()
+    early, ready, updated = Recorder(), Recorder(), Recorder()
+    client.when.updated(early)
+    # The signals follow connect() a moment later.
+    early.wait_until(lambda items: WSE_STATUS.READY in items)
     client.when.ready(ready)
     client.when.updated(updated)
     assert ready.wait_for(1) == [{"hello": "ann"}]

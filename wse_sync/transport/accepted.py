@@ -4,23 +4,22 @@ simple-websocket wants to start a thread that reads, and to write to the socket 
 read loop runs in the thread that calls :meth:`AcceptedTransport.read`: it is given a thread class
 that only remembers what to run, and a socket whose ``recv`` ends the loop after one piece of input.
 What it sends goes to ``write``. No thread of its own, no lock needed: only the reader comes here,
-except for ``encode…``, which keeps its state in a ``threading.local``.
+except for ``encode…``, which keeps no state.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import simple_websocket
 from wsproto.connection import ConnectionState
-from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import ProtocolError
 
 from ..protocol import Data
-from .base import LinkLost, Stream, Transport, cut_reason
+from . import framing
+from .base import LinkLost, Stream, Transport
 
 __all__ = ["AcceptedTransport", "HandshakeFailed"]
 
@@ -136,15 +135,15 @@ class AcceptedTransport(Transport):
 
     @staticmethod
     def encode(data: Data) -> bytes:
-        return bytes(_frames().send_data(data, fin=True))
+        return framing.encode(data)
 
     @staticmethod
     def encode_ping() -> bytes:
-        return bytes(_frames().ping())
+        return framing.encode(b"", framing.PING)
 
     @staticmethod
     def encode_close(code: int, reason: str) -> bytes:
-        return bytes(_frames().close(code, cut_reason(reason)))
+        return framing.encode(framing.close_body(code, reason), framing.CLOSE)
 
 
 class _Pause(Exception):
@@ -202,14 +201,3 @@ class _NoEvent:
 
     def set(self) -> None:
         """Nobody to wake."""
-
-
-_local = threading.local()
-
-
-def _frames() -> FrameProtocol:
-    """wsproto's framing for this thread: it holds state while it frames a message."""
-    frames: FrameProtocol | None = getattr(_local, "frames", None)
-    if frames is None:
-        frames = _local.frames = FrameProtocol(client=False, extensions=[])
-    return frames

@@ -19,12 +19,14 @@ from urllib.request import getproxies, proxy_bypass
 import websocket
 
 from ..protocol import Data
-from .base import LinkLost, Stream, Transport, cut_reason
+from . import framing
+from .base import LinkLost, Stream, Transport
 from .stream import open_stream
 
 __all__ = ["DialFailed", "DialedTransport", "Dialer"]
 
 _RECEIVE_BYTES = 64 * 1024
+_MAX_RECEIVE_BYTES = 1024 * 1024
 _OPCODE = 4  # where it stands in the library's tuple of a frame's header
 _MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
@@ -189,10 +191,13 @@ class DialedTransport(Transport):
         buffer = ws.frame_buffer
         self._recv_length = buffer.recv_length
         buffer.recv_length = self._check_length
+        buffer.recv_strict = self._take
+        self._buffer = b""  # read ahead; taken up to _start
+        self._start = 0
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
-        self._ws.sock = _Socket(self.stream, write)
+        self._ws.sock = _Socket(write)
 
     def read(self) -> Data:
         text = True
@@ -215,8 +220,6 @@ class DialedTransport(Transport):
             return self._ws.recv_data_frame(True)[1]
         except _TooBig:
             raise self._fail(_TOO_BIG, "message too big") from None
-        except (OSError, websocket.WebSocketConnectionClosedException) as error:
-            raise LinkLost(_ABNORMAL) from error
         except websocket.WebSocketException as error:
             raise self._fail(_PROTOCOL_ERROR, str(error)) from error
 
@@ -244,41 +247,42 @@ class DialedTransport(Transport):
         self.write(self.encode_close(code, reason))
         return LinkLost(code, reason, drain=True)
 
+    def _take(self, size: int) -> bytes:
+        """Stands in for the library's way to read so many bytes: reads ahead, and copies once."""
+        buffer, start = self._buffer, self._start
+        end = start + size
+        if end > len(buffer):
+            pieces = [buffer[start:]]
+            missing = end - len(buffer)
+            while missing > 0:
+                piece = self.stream.receive(max(_RECEIVE_BYTES, min(missing, _MAX_RECEIVE_BYTES)))
+                if not piece:
+                    raise LinkLost(_ABNORMAL)
+                pieces.append(piece)
+                missing -= len(piece)
+            buffer = self._buffer = b"".join(pieces)
+            start, end = 0, size
+        self._start = end
+        return buffer[start:end]
+
     @staticmethod
     def encode(data: Data) -> bytes:
-        if isinstance(data, str):
-            return _frame(data.encode(), websocket.ABNF.OPCODE_TEXT)
-        return _frame(data, websocket.ABNF.OPCODE_BINARY)
+        return framing.encode_masked(data)
 
     @staticmethod
     def encode_ping() -> bytes:
-        return _frame(b"", websocket.ABNF.OPCODE_PING)
+        return framing.encode_masked(b"", framing.PING)
 
     @staticmethod
     def encode_close(code: int, reason: str) -> bytes:
-        body = struct.pack("!H", code) + cut_reason(reason).encode()
-        return _frame(body, websocket.ABNF.OPCODE_CLOSE)
+        return framing.encode_masked(framing.close_body(code, reason), framing.CLOSE)
 
 
 class _Socket:
-    """What websocket-client takes for its socket: reads ahead, and writes through ``write``."""
+    """What websocket-client takes for its socket, to send pongs and closes."""
 
-    def __init__(self, stream: Stream, write: Callable[[bytes], object]) -> None:
-        self._stream = stream
+    def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
-        self._buffer = b""
-        self._start = 0
-
-    def recv(self, size: int) -> bytes:
-        start = self._start
-        if start == len(self._buffer):
-            try:
-                self._buffer = self._stream.receive(max(size, _RECEIVE_BYTES))
-            except LinkLost as lost:
-                raise ConnectionResetError from lost
-            start = 0
-        self._start = min(start + size, len(self._buffer))
-        return self._buffer[start : self._start]
 
     def send(self, data: bytes) -> int:
         self._write(data)
@@ -287,9 +291,6 @@ class _Socket:
     def gettimeout(self) -> None:
         """The library asks; there is none."""
 
-    def close(self) -> None:
-        """The stream closes the socket, at the end of the link."""
-
 
 def _shut_down(sock: socket.socket) -> None:
     try:
@@ -297,10 +298,6 @@ def _shut_down(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         return  # the other side was first, or the attempt has just failed
-
-
-def _frame(body: bytes, opcode: int) -> bytes:
-    return bytes(websocket.ABNF.create_frame(body, opcode).format())
 
 
 def _closed(body: bytes) -> LinkLost:
