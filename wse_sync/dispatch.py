@@ -63,12 +63,20 @@ class Workers:
                 self._hire()
         self._tasks.put(task)
 
-    def call(self, task: Task) -> None:
-        """Runs a task as one of the calls, as soon as there is a place."""
+    def call(self, task: Task, waiting: Task | None = None) -> bool:
+        """Runs a task as one of the calls, as soon as there is a place.
+
+        Args:
+            task: What to run.
+            waiting: What to run in its place if it has to wait for one; None: the same.
+
+        Returns:
+            Whether there was a place at once.
+        """
         with self._lock:
             if self._calls >= self._max_calls:
-                self._backlog.append(task)
-                return
+                self._backlog.append(waiting or task)
+                return False
             self._calls += 1
         try:
             self.run(partial(self._run_calls, task))
@@ -76,6 +84,7 @@ class Workers:
             with self._lock:
                 self._calls -= 1
             raise
+        return True
 
     def wait(self, wait: Callable[[], ResultT]) -> ResultT:
         """Runs ``wait``, which blocks until another call is answered, so that nobody is held up.
@@ -239,7 +248,18 @@ class Lane:
         with self._lock:
             if source is not None and source is not self._source:
                 return False
-            return self._append(_Item(task, cost + _ITEM_BYTES, is_call))
+            item = _Item(task, cost + _ITEM_BYTES, is_call)
+            alone = not (self._items or self._running or self._held)
+            # Nothing is before it, or it may pass: no need to go through the thread of the lane.
+            at_once = is_call and (alone or self._passing)
+            self._bytes += item.cost
+            if not at_once:
+                self._items.append(item)
+                self._ensure_running()
+        if at_once:
+            # Without the lock: the worker that wakes up would run into it.
+            self._hand_over(item)
+        return True
 
     def enter(self, source: object) -> None:
         """Takes what this link brings; what any other still brings is dropped."""
@@ -252,7 +272,9 @@ class Lane:
             if self._source is source:
                 self._source = None
             for task in tasks:
-                self._append(_Item(task, _ITEM_BYTES, False))
+                self._items.append(_Item(task, _ITEM_BYTES, False))
+                self._bytes += _ITEM_BYTES
+            self._ensure_running()
             self._notify()
 
     def hold(self) -> None:
@@ -312,18 +334,6 @@ class Lane:
             with self._lock:
                 self._notify()
 
-    def _append(self, item: _Item) -> bool:
-        alone = not (self._items or self._running or self._held)
-        if item.is_call and (alone or self._passing):
-            # Nothing is before it, or it may pass: no need to go through the thread of the lane.
-            self._bytes += item.cost
-            self._hand_over(item)
-            return True
-        self._items.append(item)
-        self._bytes += item.cost
-        self._ensure_running()
-        return True
-
     def _ensure_running(self) -> None:
         if self._items and not self._running and not self._held:
             self._workers.run(self._run)
@@ -347,23 +357,23 @@ class Lane:
                 _guard(partial(self._hand_over, item))
             else:
                 _guard(item.task)
-                with self._lock:
-                    self._weigh_out(item)
+                self._weigh_out(item)
             del item  # or an idle lane would keep its last payload alive
 
     def _hand_over(self, item: _Item) -> None:
-        def call() -> None:
-            # Counted until it has a place, so that calls cannot pile up behind the bound.
-            with self._lock:
-                self._weigh_out(item)
-            item.task()
+        """Gives a call to the workers; it is counted here until it has a place there."""
+        if self._workers.call(item.task, partial(self._start_late, item)):
+            self._weigh_out(item)
 
-        self._workers.call(call)
+    def _start_late(self, item: _Item) -> None:
+        self._weigh_out(item)
+        item.task()
 
     def _weigh_out(self, item: _Item) -> None:
-        self._bytes -= item.cost
-        if self._bytes <= self.max_bytes:
-            self._notify()
+        with self._lock:
+            self._bytes -= item.cost
+            if self._bytes <= self.max_bytes:
+                self._notify()
 
     def _notify(self) -> None:
         if self._room is not None:

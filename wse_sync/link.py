@@ -218,18 +218,19 @@ class Link:
             last = max(last, self.outbox.last_sent)
         if self._pinged_at is not None and last >= self._pinged_at:
             self._pinged_at = None
-        if self._pinged_at is None and (self.paused or now - last >= self._ping_interval):
+        if self._pinged_at is None and (self.paused or now >= last + self._ping_interval):
             # Also while paused: the other side gets no pongs from us then, but wants to see life.
             self.outbox.write_control(self.transport.encode_ping())
-            self._pinged_at = now
-            last = now
+            self._pinged_at = last = now
         if self._pinged_at is None or self._ping_timeout is None:
             self._pinged_at = None
             self._beat_at(last + self._ping_interval)
-        elif now - self._pinged_at < self._ping_timeout:
+            return
+        limit = self._pinged_at + self._ping_timeout
+        if now < limit:
             # As soon as the next ping could be due, too: with a long timeout, life goes on
             # meanwhile.
-            self._beat_at(min(self._pinged_at + self._ping_timeout, now + self._ping_interval))
+            self._beat_at(min(limit, now + self._ping_interval))
         else:
             _log.debug("%s is silent, the link is given up", self.transport.peer)
             self.fail()

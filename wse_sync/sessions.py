@@ -142,9 +142,9 @@ class WseConnection(Connection):
             error = _violation(f"the client did not offer {self._server.protocol.name}")
             self.violated(self._only_link, error)
         elif self._server.auth_timeout is not None:
-            timer = loop.call_later(self._server.auth_timeout, self._time_out)
             with self._lock:
-                self._auth_timer = timer
+                if not self._decided:  # it may have been closed already
+                    self._auth_timer = loop.call_later(self._server.auth_timeout, self._time_out)
         self._only_link.run()
 
     @property

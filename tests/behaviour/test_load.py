@@ -27,6 +27,7 @@ from tests.support import (
     HI,
     PATIENCE,
     RESPONSE,
+    SUBPROTOCOL,
     WELCOME,
     RawClient,
     RawPeer,
@@ -1090,6 +1091,26 @@ def test_45_clients_that_come_while_it_closes_are_not_left_hanging(
     for client in clients:
         assert client.wait(PATIENCE)
         client.disconnect()
+    before.settle()
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n\r\n"
+)
+
+
+def test_45_close_amid_upgrades_leaves_nothing(make_server: MakeServer) -> None:
+    before = Sockets()
+    server = make_server(start=False)
+    for _ in range(150):
+        server.start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(half_open(server, UPGRADE))
+            server.close(timeout=0.1)
+    # A time limit that was set too late, and that nobody cancels, would still be running.
     before.settle()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import PATIENCE
+from tests.transport.ends import Certificates
 from wse_sync.dispatch import Workers
 from wse_sync.loop import Loop
 from wse_sync.loop import loop as process_loop
@@ -33,3 +34,8 @@ def workers(loop_at_rest: None) -> Iterator[Workers]:
     made = Workers(4)
     yield made
     assert made.join(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    return Certificates()

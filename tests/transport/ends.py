@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import pytest
 import trustme
@@ -23,8 +23,10 @@ from wse_sync.protocol import Data
 from wse_sync.transport import memory
 from wse_sync.transport.accepted import AcceptedTransport
 from wse_sync.transport.base import LinkLost, Transport
-from wse_sync.transport.dialed import Dialer
+from wse_sync.transport.dialed import DialedTransport, Dialer
 from wse_sync.transport.stream import open_stream
+
+EndT = TypeVar("EndT")
 
 SUBPROTOCOL = "test-protocol"
 LIMIT = 16 * 2**20
@@ -217,34 +219,45 @@ def socket_ends(
     header: tuple[str, ...] = (),
 ) -> Ends:
     """The accepted and the dialed end of a connection over 127.0.0.1."""
+    near, dialed = connect(
+        lambda transport: End(transport, WebSocketWire(masked=False)),
+        certificates,
+        send_buffer_bytes=send_buffer_bytes,
+        header=header,
+    )
+    return Ends(near, End(dialed, WebSocketWire(masked=True)))
 
-    def tune(sock: socket.socket) -> None:
-        if send_buffer_bytes is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
 
+def connect(
+    attach: Callable[[AcceptedTransport], EndT],
+    certificates: Certificates | None = None,
+    *,
+    send_buffer_bytes: int | None = None,
+    header: tuple[str, ...] = (),
+) -> tuple[EndT, DialedTransport]:
+    """Connects over 127.0.0.1; `attach` is to finish the upgrade of the accepted transport."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
 
-        def accept() -> End:
+        def accept() -> EndT:
             sock, _ = listener.accept()
-            tune(sock)
+            if send_buffer_bytes is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
             if certificates is not None:
                 sock = certificates.server().wrap_socket(sock, server_side=True)
             environ = environ_of(read_request(sock))
-            transport = AcceptedTransport(environ, open_stream(sock), SUBPROTOCOL, LIMIT)
-            return End(transport, WebSocketWire(masked=False))
+            return attach(AcceptedTransport(environ, open_stream(sock), SUBPROTOCOL, LIMIT))
 
         accepting = Thread(accept)
-        context = None if certificates is None else certificates.client()
-        scheme = "ws" if certificates is None else "wss"
+        scheme, context = "ws", None
+        if certificates is not None:
+            scheme, context = "wss", certificates.client()
         options: dict[str, Any] = {"header": list(header)}
         if send_buffer_bytes is not None:
             options["sockopt"] = [(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)]
-        dialed = Dialer().dial(
-            f"{scheme}://127.0.0.1:{port}/", SUBPROTOCOL, PATIENCE, context, options
-        )
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/"
+        dialed = Dialer().dial(url, SUBPROTOCOL, PATIENCE, context, options)
         dialed.max_message_bytes = LIMIT
-        return Ends(accepting.result(), End(dialed, WebSocketWire(masked=True)))
+        return accepting.result(), dialed
 
 
 def read_request(sock: socket.socket) -> bytes:

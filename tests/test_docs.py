@@ -1,0 +1,364 @@
+"""The documentation: its programs run, its tables are true, and nothing public is left out."""
+
+from __future__ import annotations
+
+import configparser
+import doctest
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from werkzeug.serving import make_server as make_werkzeug_server
+
+import wse_sync
+from tests.conftest import MakeClient, MakeServer
+from tests.faults import FaultProxy
+from tests.programs import Program
+from tests.support import PATIENCE
+from wse_sync import (
+    WSE_ERROR,
+    WSE_REASON,
+    WSE_STATUS,
+    AuthRequest,
+    Backoff,
+    WseClient,
+    WseConnection,
+    WseError,
+    WseIdentity,
+    WseServer,
+    challenges,
+)
+from wse_sync.channel import Channel, Inbox
+from wse_sync.constants import RETRY_CODES
+from wse_sync.signals import ClientSignals, ServerSignals, Signal
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SNIPPETS = DOCS / "snippets"
+PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in DOCS.rglob("*.md")}
+TUTORIAL_URL = "ws://127.0.0.1:8765/"
+
+# Snippets that end by themselves, and what they log.
+LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
+
+# What other modules of the package need, so that it is public there and nowhere else.
+NOT_FOR_USERS = {
+    "WseServer": "admit dismiss send_to arguments settle_error settle_ignored check_size report"
+    " last_resort open_link",
+    "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
+    " open_link",
+    "AuthRequest": "",
+    "WseIdentity": "",
+    "WseConnection": "run link accept refuse send_packed forget receive receive_late await_room"
+    " violated faulted attach detach",
+    "Backoff": "initial factor maximum",
+    "Protocol": "",
+    "JsonProtocol": "",
+    "channel.Channel": "deliver interrupt resume",
+    "channel.Inbox": "wants put",
+    "signals.Signal": "settle",
+}
+
+
+def run(program: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program as a user does, with warnings as errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(Path(wse_sync.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SNIPPETS.glob("*.out")))
+def test_a_snippet_prints_what_its_page_says(name: str, tmp_path: Path) -> None:
+    if name == "tls":
+        write_certificates(tmp_path)
+    done = run(SNIPPETS / f"{name}.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (SNIPPETS / f"{name}.out").read_text("utf-8")
+    assert LOGGED[name] in done.stderr if name in LOGGED else not done.stderr
+
+
+def write_certificates(directory: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+
+
+def test_the_flask_application_has_a_page_and_a_websocket(make_client: MakeClient) -> None:
+    application = runpy.run_path(str(SNIPPETS / "flask_app.py"))
+    listener = make_werkzeug_server("127.0.0.1", 0, application["app"], threaded=True)
+    thread = threading.Thread(target=listener.serve_forever, daemon=True)
+    thread.start()
+    try:
+        client = make_client(f"ws://127.0.0.1:{listener.server_port}/ws")
+        assert client.connect("ann") == "hello"
+        assert client.call("add", [2, 3]) == 5
+        with urllib.request.urlopen(f"http://127.0.0.1:{listener.server_port}/") as response:
+            assert response.read() == b"1 users are here"
+    finally:
+        application["wse"].close()
+        listener.shutdown()
+        thread.join(PATIENCE)
+        listener.server_close()
+
+
+def tutorial_server() -> Program:
+    source = (SNIPPETS / "tutorial_server.py").read_text("utf-8")
+    return Program(source.replace("port=8765", "port=0"))
+
+
+def test_the_tutorial_is_true() -> None:
+    with tutorial_server() as server:
+        *words, url = server.line().split()
+        assert words == ["listening", "on"]
+        text = (SNIPPETS / "tutorial.txt").read_text("utf-8").replace(TUTORIAL_URL, url)
+        session = doctest.DocTestParser().get_doctest(text, {}, "tutorial", "tutorial.txt", 0)
+        said: list[str] = []
+        doctest.DocTestRunner().run(session, out=said.append)
+        assert "".join(said) == ""
+        assert [server.line() for _ in range(2)] == ["ann joined", "ann left (1000 wse.by-client)"]
+        server.interrupt()
+        assert server.end()[:2] == (0, [])
+
+
+def test_the_device_of_the_tutorial_comes_back() -> None:
+    source = (SNIPPETS / "tutorial_reconnect.py").read_text("utf-8")
+    with tutorial_server() as server:
+        url = server.line().split()[-1]
+        with FaultProxy(url) as proxy, Program(source.replace(TUTORIAL_URL, proxy.url)) as device:
+            assert [device.line() for _ in range(2)] == ["CONNECTING", "READY"]
+            proxy.cut(reset=True)
+            assert [device.line() for _ in range(2)] == ["RE_CONNECTING", "READY"]
+            device.interrupt()
+            assert device.end() == (0, ["bye", "OFFLINE"], [])
+
+
+def test_the_client_that_keeps_coming_back(make_server: MakeServer) -> None:
+    server = make_server(lambda auth: auth.accept(auth.identity, "hello"))
+    source = (SNIPPETS / "reconnect.py").read_text("utf-8")
+    with FaultProxy(server.url) as proxy, Program(source.replace(TUTORIAL_URL, proxy.url)) as it:
+        lines = ["status: CONNECTING", "status: READY", "welcome: hello"]
+        assert [it.line() for _ in lines] == lines
+        proxy.cut(reset=True)
+        lines = ["closed: 1006 ", "status: RE_CONNECTING", "status: READY", "welcome: hello"]
+        assert [it.line() for _ in lines] == lines
+        server.drop_client("ann", "enough")
+        assert it.end() == (0, ["closed: 1000 enough", "status: OFFLINE"], [])
+
+
+def test_the_unit_of_the_device_can_be_read() -> None:
+    unit = configparser.ConfigParser()
+    unit.read(SNIPPETS / "device.service", "utf-8")
+    assert unit["Service"]["KillSignal"] == "SIGINT"
+    assert "device.py" in unit["Service"]["ExecStart"]
+
+
+def test_every_snippet_is_shown_and_run() -> None:
+    tests = Path(__file__).read_text("utf-8")
+    pages = "".join(PAGES.values())
+    for path in SNIPPETS.iterdir():
+        if path.is_dir():
+            continue
+        assert f"snippets/{path.name}" in pages, path.name
+        assert path.with_suffix(".out").exists() or f'"{path.name}"' in tests, path.name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_a_page_is_a_file_that_a_test_runs(page: str) -> None:
+    languages = re.findall(r"^```(\S+)", PAGES[page], re.MULTILINE)
+    wanted = {"{literalinclude}", "{toctree}", "{eval-rst}", "text", "sh", "nginx"}
+    assert set(languages) <= wanted
+    for target in re.findall(r"^```\{literalinclude\} (\S+)", PAGES[page], re.MULTILINE):
+        assert ((DOCS / page).parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_begins_with_what_the_reader_gets(page: str) -> None:
+    paragraphs = PAGES[page].split("\n\n")
+    assert paragraphs[0].startswith("# ")
+    assert paragraphs[1].startswith("You get ") or page == "index.md"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    documented = set(
+        re.findall(r"auto(?:class|exception):: wse_sync\.(\w+)(?:\(\))?$", reference(), re.M)
+    )
+    assert documented == set(wse_sync.__all__)
+    functions = members_of("automodule:: wse_sync.challenges")
+    assert functions == set(challenges.__all__)
+
+
+@pytest.mark.parametrize("name", NOT_FOR_USERS)
+def test_every_public_member_is_in_the_reference(name: str) -> None:
+    public = public_members(named(name))
+    internal = set(NOT_FOR_USERS[name].split())
+    assert internal <= public
+    assert members_of(f"autoclass:: wse_sync.{name}") & public == public - internal
+
+
+def named(name: str) -> type:
+    """A class by the name that the reference gives to it."""
+    module, _, last = name.rpartition(".")
+    owners: dict[str, dict[str, type]] = {
+        "channel": {"Channel": Channel, "Inbox": Inbox},
+        "signals": {"Signal": Signal},
+    }
+    found: type = owners[module][last] if module else getattr(wse_sync, last)
+    return found
+
+
+def public_members(owner: type) -> set[str]:
+    """What a class has, apart from what it has from others than us."""
+    ours = [base for base in owner.__mro__ if base.__module__.startswith("wse_sync")]
+    annotated = set(getattr(owner, "__annotations__", {}))
+    names = annotated.union(*map(vars, ours))
+    plain = {"names", "set_class"}  # how blinker's class is set up
+    return {name for name in names - plain if not name.startswith("_")}
+
+
+def reference() -> str:
+    return "".join(text for page, text in PAGES.items() if page.startswith("reference"))
+
+
+def members_of(directive: str) -> set[str]:
+    """The members that a directive of the reference lists."""
+    pattern = rf"{re.escape(directive)}(?:\(\))?\n((?:   .*\n)*)"
+    found = re.search(pattern, reference())
+    assert found is not None, directive
+    listed = re.search(r":members: ((?:[\w, ]|\n      )*)", found[1])
+    return set() if listed is None else set(re.findall(r"\w+", listed[1]))
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (AuthRequest, "identity meta conn_id remote_addr environ challenge"),
+        (WseIdentity, "cid meta conns"),
+        (WseConnection, "conn_id cid identity meta remote_addr environ data"),
+        (ServerSignals, "joined left connected disconnected error ignored"),
+        (ClientSignals, "connected ready closed error updated ignored"),
+    ],
+)
+def test_attributes_are_in_the_docstring(owner: type, names: str) -> None:
+    assert attributes_of(owner) == set(names.split())
+
+
+def attributes_of(owner: type) -> set[str]:
+    _, _, section = (inspect.getdoc(owner) or "").partition("Attributes:\n")
+    return set(re.findall(r"^    (\w+):", section, re.MULTILINE))
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The table under a heading, without its head."""
+    _, _, text = PAGES[page].partition(f"## {heading}\n")
+    table = text.partition("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def bare(cell: str) -> str:
+    return "" if cell == "(empty)" else cell.strip("`")
+
+
+@pytest.mark.parametrize("words", [WSE_ERROR, WSE_REASON, WSE_STATUS])
+def test_constants_have_their_values_in_the_reference(
+    words: type[WSE_ERROR | WSE_REASON | WSE_STATUS],
+) -> None:
+    table = rows("reference/errors.md", words.__name__)
+    shown = {bare(row[0]): bare(row[1]) for row in table}
+    assert shown == {word.name: word.value for word in words}
+
+
+def test_classes_of_codes_are_those_of_the_reference() -> None:
+    for name, _, classes, *_ in rows("reference/errors.md", "WSE_ERROR"):
+        for shown in classes.split(", "):
+            assert issubclass(getattr(wse_sync, bare(shown)), WseError), name
+
+
+def test_codes_that_bring_a_client_back_are_in_the_reference() -> None:
+    table = rows("reference/errors.md", "Close codes")
+    assert {int(row[0]) for row in table if row[-1] == "comes back"} == RETRY_CODES
+    _, _, last = PAGES["reference/errors.md"].rpartition("dials again: ")
+    assert set(map(int, re.findall(r"\d+", last))) == RETRY_CODES
+
+
+@pytest.mark.parametrize("owner", [WseServer, WseClient, Backoff])
+def test_options_have_their_defaults_in_the_reference(owner: type) -> None:
+    parameters = inspect.signature(owner).parameters.values()
+    wanted = {parameter.name: shown_default(owner, parameter) for parameter in parameters}
+    table = rows("reference/settings.md", owner.__name__)
+    assert {bare(row[0]): bare(row[1]) for row in table} == wanted
+
+
+def shown_default(owner: type, parameter: inspect.Parameter) -> str:
+    value = parameter.default
+    if value is inspect.Parameter.empty:
+        return "required"
+    if isinstance(value, float):
+        return f"{value:g}" if parameter.name == "factor" else f"{value:g} s"
+    if parameter.name.endswith("_bytes"):
+        return f"{value // 2**20} MiB"
+    return str(value)
+
+
+def endpoints() -> dict[str, Any]:
+    """What the names in the tables for JavaScript people begin with."""
+    return {
+        "server": WseServer(lambda auth: auth.refuse()),
+        "client": WseClient("ws://127.0.0.1/"),
+        "conn": WseConnection,
+        "identity": WseIdentity,
+        "auth": AuthRequest,
+    }
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of the names that do not exist."""
+    known = endpoints()
+    return [name for name in names if not exists(known, name)]
+
+
+def exists(known: dict[str, Any], name: str) -> bool:
+    call = re.fullmatch(r"(\w+)\((\w*)(?:=…|…)?\)", name)
+    if call is not None:
+        parameters = inspect.signature(getattr(wse_sync, call[1])).parameters
+        return not call[2] or call[2] in parameters
+    first, *rest = name.split(".")
+    if first not in known:
+        return not rest and first in wse_sync.__all__
+    found = known[first]
+    for attribute in rest:
+        if isinstance(found, type) and attribute in attributes_of(found):
+            return len(rest) == 1
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def test_the_names_for_javascript_people_exist() -> None:
+    page = "howto/javascript.md"
+    cells = [row[1] for row in rows(page, "Names")] + [row[0] for row in rows(page, "New here")]
+    names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert len(names) > 60
+    assert missing(names) == []
+
+
+def test_names_that_do_not_exist_are_found() -> None:
+    wrong = ["server.dropClient", "WseServer(tO=…)", "conn.echo", "client.when.never", "Wse"]
+    assert missing(wrong) == wrong
