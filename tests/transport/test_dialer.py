@@ -477,20 +477,6 @@ def test_34_an_attempt_is_given_up_while_tls_is_under_way(opened: ExitStack) -> 
     give_up(f"wss://127.0.0.1:{listen(opened, serve).port}/", asked)
 
 
-def test_34_an_attempt_is_given_up_while_a_proxy_is_asked(opened: ExitStack) -> None:
-    asked = threading.Event()
-
-    def serve(sock: socket.socket) -> None:
-        read_request(sock)
-        asked.set()
-        until_end(sock)
-
-    proxy = listen(opened, serve)
-    give_up(
-        "ws://server.invalid/", asked, http_proxy_host="127.0.0.1", http_proxy_port=proxy.port
-    )
-
-
 def give_up(url: str, asked: threading.Event, **options: Any) -> None:
     dialer = Dialer()
     attempt = Thread(lambda: failure(url, dialer=dialer, timeout=NO_LIMIT, **options))
