@@ -1,8 +1,8 @@
 """The client: the handle on one conversation with a server, over one link after another.
 
 Threads: everything here may be called from any thread. The thread of the client's own is in
-``life.py``. ``_state`` (a condition) guards the status and the current life; nothing is taken under
-it.
+``life.py``. ``_state`` (a condition) guards the status and the current life. Under it the locks of
+the channel, the lane and the workers are taken, when a life begins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from .backoff import Backoff
 from .checks import bad_type, bad_value, check_seconds
-from .connection import DEFAULT, Connection
+from .connection import DEFAULT, KEEP, Connection
 from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
 from .core.peer import Message
 from .endpoint import Endpoint
@@ -32,8 +32,6 @@ from .signals import ClientSignals
 __all__ = ["WseClient"]
 
 SolverT = TypeVar("SolverT", bound=Callable[[Any], Any])
-
-_KEEP: Any = object()  # what jump() is not given
 
 
 class WseClient(Endpoint):
@@ -148,7 +146,7 @@ class WseClient(Endpoint):
         return life.welcome(timeout)
 
     def jump(
-        self, url: str, identity: Any = _KEEP, meta: Any = _KEEP, *, timeout: float | None = None
+        self, url: str, identity: Any = KEEP, meta: Any = KEEP, *, timeout: float | None = None
     ) -> Any:
         """Leaves for another server, and blocks until that has let us in.
 
@@ -171,8 +169,8 @@ class WseClient(Endpoint):
         before = self._target
         target = Target(
             _check_url(url),
-            before.identity if identity is _KEEP else identity,
-            before.meta if meta is _KEEP else _check_meta(meta),
+            before.identity if identity is KEEP else identity,
+            before.meta if meta is KEEP else _check_meta(meta),
         )
         with self._state:
             life = self._life

@@ -33,19 +33,24 @@ from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
 
-__all__ = ["DEFAULT", "Connection"]
+__all__ = ["DEFAULT", "KEEP", "Connection"]
 
 _NORMAL, _PROTOCOL_ERROR = 1000, 1002
+_TEXT_CHARS = 1000  # of an error, when all of it is too much
 
 
-class _Default:
-    """Stands for the endpoint's own value."""
+class _Stand:
+    """Stands for a value that was not given; says which in signatures."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def __repr__(self) -> str:
-        return "the default"
+        return self._text
 
 
-DEFAULT: Any = _Default()
+DEFAULT: Any = _Stand("the default")
+KEEP: Any = _Stand("as before")
 
 
 class Connection:
@@ -116,7 +121,7 @@ class Connection:
         blocked = BlockedCall()
         self._call(blocked, name, payload, timeout)
         try:
-            return self.endpoint.workers.wait(blocked.wait)
+            return self.endpoint.workers.wait(blocked.wait, self.lane)
         except BaseException:
             self.forget(blocked.stamp)  # Ctrl-C: nobody waits for the answer any more
             raise
@@ -128,7 +133,7 @@ class Connection:
 
         ``cancel()`` forgets the call. Callbacks of the future run on a worker thread.
         """
-        future = CallFuture(name, self.endpoint.workers, self.forget)
+        future = CallFuture(name, self.endpoint.workers, self.lane, self.forget)
         self._call(future, name, payload, timeout)
         return future
 
@@ -306,7 +311,9 @@ class Connection:
     def _expire(self) -> None:
         with self._lock:
             late = self._calls.expire(monotonic())
-            self._expiry = None
+            if self._expiry is not None:
+                self._expiry.cancel()  # not this one, if an earlier deadline came just now
+                self._expiry = None
             following = self._calls.next_deadline()
             if following is not None:
                 self._arm(following)
@@ -366,8 +373,8 @@ class Connection:
         try:
             data = self._peer.pack_failure(call.stamp, payload)
             self.endpoint.check_size(data)
-        except Exception:  # its details cannot be packed: the code and the text can
-            payload["details"] = {"rp": call.name}
+        except Exception:  # its details cannot be sent: the code and the text can
+            payload.update(details={"rp": call.name}, message=payload["message"][:_TEXT_CHARS])
             data = self._peer.pack_failure(call.stamp, payload)
         self._respond(link, data)
         level = logging.INFO if isinstance(error, WseError) else logging.ERROR

@@ -86,20 +86,25 @@ class Workers:
             raise
         return True
 
-    def wait(self, wait: Callable[[], ResultT]) -> ResultT:
+    def wait(self, wait: Callable[[], ResultT], lane: Lane | None = None) -> ResultT:
         """Runs ``wait``, which blocks until another call is answered, so that nobody is held up.
 
         A call gives up its place meanwhile, or calls that call back could take all places and wait
         for each other; afterwards it goes on at once, one more than the limit if need be. A handler
-        in a lane lets calls pass, or the answer could wait for a call that waits for the handler.
+        in the lane of the connection that is called lets calls pass, or the answer could wait for a
+        call that waits for the handler.
+
+        Args:
+            wait: What blocks.
+            lane: Of the connection that is called.
         """
-        lane: Lane | None = getattr(self._here, "lane", None)
-        if lane is not None:
-            lane.let_calls_pass(True)
+        here: Lane | None = getattr(self._here, "lane", None)
+        if here is not None and here is lane:
+            here.let_calls_pass(True)
             try:
                 return wait()
             finally:
-                lane.let_calls_pass(False)
+                here.let_calls_pass(False)
         if not getattr(self._here, "in_call", False) or not self._leave_place():
             return wait()
         try:

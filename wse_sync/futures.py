@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any, Protocol
 
-from .dispatch import Workers
+from .dispatch import Lane, Workers
 
 __all__ = ["BlockedCall", "CallFuture", "Reply"]
 
@@ -67,14 +67,18 @@ class CallFuture(Future[Any]):
     Args:
         name: Of the procedure.
         workers: Who runs the callbacks.
+        lane: Of the connection.
         forget: Takes the call out of the table, by its stamp; False if it has ended already.
             Whoever takes it out is the one to settle the future.
     """
 
-    def __init__(self, name: Any, workers: Workers, forget: Callable[[str], bool]) -> None:
+    def __init__(
+        self, name: Any, workers: Workers, lane: Lane, forget: Callable[[str], bool]
+    ) -> None:
         super().__init__()
         self.name = name
         self._workers = workers
+        self._lane = lane
         self._forget = forget
         self.stamp = ""
 
@@ -98,13 +102,13 @@ class CallFuture(Future[Any]):
         """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
         if self.done():
             return super().result()
-        return self._workers.wait(lambda: super(CallFuture, self).result(timeout))
+        return self._workers.wait(lambda: super(CallFuture, self).result(timeout), self._lane)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
         if self.done():
             return super().exception()
-        return self._workers.wait(lambda: super(CallFuture, self).exception(timeout))
+        return self._workers.wait(lambda: super(CallFuture, self).exception(timeout), self._lane)
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "open"

@@ -177,7 +177,14 @@ class Life:
             self._turning = self._welcomed = False
             self._failure = None
             target = self._target
-        identity = target.identity() if callable(target.identity) else target.identity
+        try:
+            identity = target.identity() if callable(target.identity) else target.identity
+        except Exception as unknown:
+            if not (self._client.reconnect and self._ever_welcomed):
+                raise
+            # It worked before: whoever hands out tokens may be as unreachable as the server.
+            self._post(partial(self._client.report, unknown))
+            return _Ended(_ABNORMAL, "", True, unknown)
         handshake = ClientHandshake(self._client.protocol)
         hi = handshake.hi(identity, target.meta)
         try:

@@ -1,7 +1,7 @@
 """The server: who may come in, who is there, and how to reach them.
 
-Threads: everything here may be called from any thread. ``_lock`` guards the set of links that are
-alive, the listener and the flags; nothing is taken under it.
+Threads: everything here may be called from any thread. ``_lock`` guards the set of connections, the
+listener and the flags. Under it, only locks of objects are taken that nobody else knows yet.
 """
 
 from __future__ import annotations

@@ -117,6 +117,28 @@ def test_an_identity_that_raises_fails_the_connect(
     assert client.connect("ann") == {"hello": "ann"}
 
 
+def test_an_identity_that_raises_after_the_first_welcome_is_asked_again(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    with FaultProxy(make_server().url) as proxy:
+        client = make_client(proxy.url, reconnect=True, backoff=QUICK)
+        answers = iter(["first", KeyError("no token"), "third"])
+        ready, errors = Recorder(), Recorder()
+        client.when.ready(ready)
+        client.when.error(errors)
+
+        def identity() -> str:
+            answer = next(answers)
+            if isinstance(answer, KeyError):
+                raise answer
+            return answer
+
+        client.connect(identity)
+        proxy.cut()
+        assert ready.wait_for(2) == [{"hello": "first"}, {"hello": "third"}]
+        assert [type(error) for error in errors.wait_for(1)] == [KeyError]
+
+
 def test_what_cannot_be_packed_as_identity_raises_at_the_caller(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:

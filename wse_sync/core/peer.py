@@ -112,7 +112,9 @@ def unpack(protocol: Protocol, data: Data) -> Frame:
     """
     try:
         frame = Frame(*protocol.unpack(data))
-        hash((frame.type, frame.stamp or None))
+        if not frame.stamp:
+            frame = frame._replace(stamp=None)
+        hash((frame.type, frame.stamp))
     except WseError:
         raise
     except Exception as error:
