@@ -17,8 +17,12 @@ from time import perf_counter
 from typing import Any
 
 import simple_websocket
+import wsproto
+import wsproto.connection
+from wsproto.events import TextMessage
 
 from wse_sync import WseConnection, WseServer
+from wse_sync.wsgi import OWN_SOCKET
 
 __all__ = ["ServerProcess"]
 
@@ -70,6 +74,7 @@ class _Servers:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.wse = WseServer(lambda auth: auth.accept(auth.identity), port=0, **settings).start()
         self.wse.register("add", lambda _conn, payload: payload["a"] + payload["b"])
+        self._plain: dict[str, wsproto.connection.Connection] = {}
         self.urls = {
             "wse": self.wse.url,
             "echo": _start_plain(lambda text: text),
@@ -93,6 +98,24 @@ class _Servers:
             for connection in client.conns.values():
                 connection.send("news", payload)
         return perf_counter() - start
+
+    def send_plainly(self, payload: str) -> float:
+        """Seconds until everybody was sent the same, packed and framed by the libraries for each.
+
+        What a loop over ``simple_websocket.Server.send`` does, on the sockets of the same
+        connections.
+        """
+        for conn_id, _ in self._connections():
+            if conn_id not in self._plain:
+                self._plain[conn_id] = wsproto.connection.Connection(wsproto.ConnectionType.SERVER)
+        targets = [(self._plain[i], conn.environ[OWN_SOCKET]) for i, conn in self._connections()]
+        start = perf_counter()
+        for ws, sock in targets:
+            sock.send(ws.send(TextMessage(data=json.dumps(["news", payload, None]))))
+        return perf_counter() - start
+
+    def _connections(self) -> list[tuple[str, WseConnection]]:
+        return [item for client in self.wse.clients.values() for item in client.conns.items()]
 
     def flood(self, cid: str, payload: str, times: int) -> None:
         """Sends more to one user than the buffers of the system hold."""

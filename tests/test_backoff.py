@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from wse_sync import Backoff, WseTypeError, WseValueError
 
 SECONDS = st.floats(0.0, 1e6)
-BACKOFFS = st.builds(
-    Backoff, initial=SECONDS, factor=st.floats(1.0, 1e6), maximum=SECONDS
-)
+BACKOFFS = st.builds(Backoff, initial=SECONDS, factor=st.floats(1.0, 1e6), maximum=SECONDS)
 ATTEMPTS = st.integers(0, 10**6)
 
 

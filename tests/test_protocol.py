@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import pytest
@@ -274,9 +275,7 @@ def test_6_numbers_that_are_not_json_are_refused_on_the_way_in_too(text: str) ->
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":['])
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])
-def test_6_nesting_that_is_too_deep_is_refused_on_the_way_in_too(
-    opening: str, depth: int
-) -> None:
+def test_6_nesting_that_is_too_deep_is_refused_on_the_way_in_too(opening: str, depth: int) -> None:
     with pytest.raises(ValueError):
         PROTOCOL.unpack('["x",' + opening * depth)
 
@@ -346,10 +345,9 @@ def test_one_protocol_serves_many_threads() -> None:
     def work(number: int) -> bool:
         payload = {"number": number, "text": "ü" * number}
         return all(
-            PROTOCOL.unpack(PROTOCOL.pack("x", payload, str(number)))
-            == ("x", payload, str(number))
+            PROTOCOL.unpack(PROTOCOL.pack("x", payload, str(number))) == ("x", payload, str(number))
             for _ in range(300)
         )
 
-    threads = [Thread(lambda number=number: work(number)) for number in range(4)]
+    threads = [Thread(partial(work, number)) for number in range(4)]
     assert all(thread.result() for thread in threads)

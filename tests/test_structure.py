@@ -26,7 +26,10 @@ LAYERS = (
     ("protocol", ("protocol",)),
     ("core", ("core.",)),
     ("edges", ("transport.", "signals", "channel", "procedures")),
-    ("runtime", ("loop", "outbox", "dispatch", "futures", "link", "endpoint", "connection")),
+    (
+        "runtime",
+        ("loop", "outbox", "dispatch", "futures", "link", "endpoint", "service", "connection"),
+    ),
     ("sides", ("life", "registry", "sessions")),
     ("entry", ("wsgi", "standalone")),
     ("ends", ("client", "server")),

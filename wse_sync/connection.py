@@ -11,8 +11,6 @@ the loop may be taken. Futures are settled, and signals run, without it.
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
@@ -23,7 +21,7 @@ from typing import Any
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import Calls, OpenCall
-from .core.failures import error_from, payload_of
+from .core.failures import error_from
 from .core.peer import Answer, Call, Event, Message, Peer
 from .dispatch import Lane
 from .endpoint import Endpoint
@@ -32,11 +30,11 @@ from .futures import BlockedCall, CallFuture, Reply
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
+from .service import answer
 
 __all__ = ["DEFAULT", "KEEP", "Connection"]
 
 _NORMAL, _PROTOCOL_ERROR = 1000, 1002
-_TEXT_CHARS = 1000  # of an error, when all of it is too much
 
 
 class _Stand:
@@ -69,7 +67,7 @@ class Connection:
         self.endpoint = endpoint
         self.lane = Lane(endpoint.workers, endpoint.max_queue_bytes)
         self._waits_for_room = waits_for_room
-        self._peer = Peer(endpoint.protocol)
+        self.peer = Peer(endpoint.protocol)
         self._lock = Lock()
         self._state = "new"
         self._link: Link | None = None
@@ -94,7 +92,7 @@ class Connection:
             WseConnectionError: There is no link, and none is expected (CONNECTION_NOT_READY).
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        self._transmit(self._peer.pack_message(type, payload), None, None)
+        self._transmit(self.peer.pack_message(type, payload), None, None)
 
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
         """Calls a procedure of the other side, and blocks until it has answered.
@@ -139,7 +137,7 @@ class Connection:
 
     def _call(self, reply: Reply, name: Any, payload: Any, timeout: float | None) -> None:
         """Opens a call and sends it."""
-        self._peer.check_type(name)
+        self.peer.check_type(name)
         if timeout is DEFAULT:
             timeout = self.endpoint.call_timeout
         else:
@@ -148,7 +146,7 @@ class Connection:
         with self._lock:
             stamp = reply.stamp = self._calls.open(name, deadline, reply)
         try:
-            self._transmit(self._peer.pack_call(name, payload, stamp), stamp, deadline)
+            self._transmit(self.peer.pack_call(name, payload, stamp), stamp, deadline)
         except BaseException:
             self.forget(stamp)
             raise
@@ -164,7 +162,7 @@ class Connection:
     def receive(self, link: Link, data: Data) -> None:
         """Takes a frame that ``link`` brought."""
         try:
-            event = self._peer.receive(data)
+            event = self.peer.receive(data)
         except WseError as error:
             self.violated(link, error)
             return
@@ -182,7 +180,7 @@ class Connection:
     def receive_late(self, link: Link, data: Data) -> None:
         """Takes a frame that waited in the lane for the welcome; the lane's thread."""
         try:
-            event = self._peer.receive(data)
+            event = self.peer.receive(data)
         except WseError as error:
             self.violated(link, error)
             return
@@ -320,21 +318,21 @@ class Connection:
         for call in late:
             _fail(call, error_of(WSE_ERROR.RP_TIMEOUT, {"rp": call.name}, "no answer in time"))
 
-    def _settle(self, answer: Answer) -> None:
+    def _settle(self, event: Answer) -> None:
         """Ends the call of ours that was answered; one that is not open is dropped."""
         with self._lock:
-            call = self._calls.close(answer.stamp)
+            call = self._calls.close(event.stamp)
         if call is None:
             return
-        if answer.failed:
-            _fail(call, error_from(answer.payload, call.name))
+        if event.failed:
+            _fail(call, error_from(event.payload, call.name))
         else:
-            call.reply.set_result(answer.payload)
+            call.reply.set_result(event.payload)
 
     def _handle(self, link: Link, event: Event) -> None:
         """Runs the code of users for a message or a call; a worker."""
         if isinstance(event, Call):
-            self._serve(link, event)
+            answer(self, link, event)
             return
         assert isinstance(event, Message)
         arguments = (*self.endpoint.arguments(self), event.payload)
@@ -342,51 +340,7 @@ class Connection:
         if not self.endpoint.channel.deliver(event.type, arguments, report):
             self.endpoint.settle_ignored(self, event)
 
-    def _serve(self, link: Link, call: Call) -> None:
-        handler = self.endpoint.procedures.find(call.name)
-        if handler is None:
-            unknown = error_of(WSE_ERROR.RP_NOT_REGISTERED, message="there is no such procedure")
-            self._answer_failure(link, call, unknown)
-            return
-        try:
-            result = handler(*self.endpoint.arguments(self), call.payload)
-        except BaseException as error:
-            self._answer_failure(link, call, error)
-            return
-        try:
-            data = self._peer.pack_result(call.stamp, result)
-            self.endpoint.check_size(data)
-        except Exception as error:
-            told = WseError(
-                WSE_ERROR.RP_EXECUTION_FAILED, message=f"the result cannot be sent: {error}"
-            )
-            told.__cause__ = error
-            self._answer_failure(link, call, told)
-            return
-        self._respond(link, data)
-
-    def _answer_failure(self, link: Link, call: Call, error: BaseException) -> None:
-        stack = None
-        if self.endpoint.debug:
-            stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        payload = payload_of(error, call.name, stack)
-        try:
-            data = self._peer.pack_failure(call.stamp, payload)
-            self.endpoint.check_size(data)
-        except Exception:  # its details cannot be sent: the code and the text can
-            payload.update(details={"rp": call.name}, message=payload["message"][:_TEXT_CHARS])
-            data = self._peer.pack_failure(call.stamp, payload)
-        self._respond(link, data)
-        level = logging.INFO if isinstance(error, WseError) else logging.ERROR
-        raised = None if error.__traceback__ is None else error
-        self.endpoint.log.log(
-            level, "procedure %r failed: %s", call.name, payload["code"], exc_info=raised
-        )
-        failure = error_from(payload, call.name)
-        failure.__cause__ = error.__cause__ if isinstance(error, WseError) else error
-        self.endpoint.settle_error(failure, self)
-
-    def _respond(self, link: Link, data: Data) -> None:
+    def respond(self, link: Link, data: Data) -> None:
         """Answers on the link of the call; if that is gone, so is whoever waited."""
         if self._waits_for_room:
             link.outbox.wait_for_room(len(data))

@@ -32,10 +32,11 @@ _FOREVER = 3600.0
 class Timer:
     """A call that is due at some time; ``cancel`` prevents it if it has not begun."""
 
-    __slots__ = ("_loop", "callback", "deadline")
+    __slots__ = ("_loop", "callback", "deadline", "epoch")
 
     def __init__(self, loop: Loop, deadline: float, callback: Callable[[], None]) -> None:
         self._loop = loop
+        self.epoch = loop.epoch
         self.deadline = deadline
         self.callback: Callable[[], None] | None = callback
 
@@ -53,6 +54,7 @@ class Loop:
     def _reset(self) -> None:
         """A clean start: also in the child of a fork, where the thread does not exist."""
         self._lock = threading.Lock()
+        self.epoch = object()  # timers of the parent are not ours to count
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._live = 0
@@ -109,7 +111,7 @@ class Loop:
 
     def _cancel(self, timer: Timer) -> None:
         with self._lock:
-            if timer.callback is None:
+            if timer.callback is None or timer.epoch is not self.epoch:
                 return
             timer.callback = None
             self._live -= 1

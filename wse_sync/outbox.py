@@ -67,15 +67,9 @@ class Outbox:
             Whether it will be sent, as far as this end can tell.
         """
         with self._lock:
-            if self._sealed:
-                return False
-            limit = self._max_bytes if max_bytes is None else max_bytes
-            if not self._frames or self._bytes + len(frame) <= limit:
+            if not self._frames and not self._sealed:
                 return self._put(frame)
-            self._seal()
-            # By the loop: the caller may hold locks that the end of a link wants.
-            self._loop.call_later(0.0, self._on_overflow)
-            return False
+            return self._queue(frame, self._max_bytes if max_bytes is None else max_bytes)
 
     def finish(self, frame: bytes, *, at_once: bool = False) -> None:
         """Takes the last frame, a close; no other will be taken after it.
@@ -123,6 +117,17 @@ class Outbox:
             self._abandon()
             self._closed = True
             self._stream.close()
+
+    def _queue(self, frame: bytes, max_bytes: float) -> bool:
+        """Keeps a frame behind others, if there is room."""
+        if self._sealed:
+            return False
+        if self._bytes + len(frame) <= max_bytes:
+            return self._put(frame)
+        self._seal()
+        # By the loop: the caller may hold locks that the end of a link wants.
+        self._loop.call_later(0.0, self._on_overflow)
+        return False
 
     def _put(self, frame: bytes) -> bool:
         sent = 0

@@ -131,7 +131,7 @@ def test_an_identity_that_raises_after_the_first_welcome_is_asked_again(
             answer = next(answers)
             if isinstance(answer, KeyError):
                 raise answer
-            return answer
+            return str(answer)
 
         client.connect(identity)
         proxy.cut()

@@ -54,9 +54,7 @@ def test_what_is_received_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("name", ["hi", "challenge", "welcome", "call"])
 @every_protocol
-def test_6_frames_of_the_handshake_have_no_business_after_it(
-    protocol: Protocol, name: str
-) -> None:
+def test_6_frames_of_the_handshake_have_no_business_after_it(protocol: Protocol, name: str) -> None:
     error = refusal(protocol.pack(types_of(protocol)[name], {}), Peer(protocol))
     assert error.code == WSE_ERROR.PROTOCOL_VIOLATION
 
@@ -68,7 +66,9 @@ def test_6_what_cannot_be_unpacked_says_so(data: Data) -> None:
     assert error.__cause__ is not None
 
 
-@pytest.mark.parametrize("data", ["[]", "[null]", '[""]', "[5]", "[[]]", '["a",1,5]', '["a",1,[1]]'])
+@pytest.mark.parametrize(
+    "data", ["[]", "[null]", '[""]', "[5]", "[[]]", '["a",1,5]', '["a",1,[1]]']
+)
 def test_6_a_frame_without_a_proper_type_or_stamp_is_a_violation(data: str) -> None:
     assert refusal(data).code == WSE_ERROR.PROTOCOL_VIOLATION
 
@@ -95,7 +95,9 @@ def test_6_any_input_is_an_event_or_a_wse_error(data: Data) -> None:
 # Types of users
 
 
-@pytest.mark.parametrize("name", ["hi", "challenge", "welcome", "call", "response", "response_error"])
+@pytest.mark.parametrize(
+    "name", ["hi", "challenge", "welcome", "call", "response", "response_error"]
+)
 @every_protocol
 def test_types_of_the_protocol_cannot_be_used(protocol: Protocol, name: str) -> None:
     type = types_of(protocol)[name]
@@ -157,7 +159,9 @@ def test_a_wse_error_of_a_protocol_goes_through() -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("result", [None, 5, (), ("a", 1, "s", "more"), ([], 1, "s"), ("a", 1, [1])])
+@pytest.mark.parametrize(
+    "result", [None, 5, (), ("a", 1, "s", "more"), ([], 1, "s"), ("a", 1, [1])]
+)
 def test_a_protocol_that_unpacks_nonsense_is_a_processing_error(result: Any) -> None:
     with pytest.raises(WseError) as caught:
         unpack(ScriptedProtocol(lambda: result), "x")

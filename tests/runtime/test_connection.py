@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable
 
 import pytest
@@ -228,7 +229,7 @@ def test_26_a_payload_that_cannot_be_packed_raises_and_nothing_is_sent(
 ) -> None:
     near, far = pair
     for run in (near.send, near.call, near.submit):
-        error = error_of(lambda run=run: run("x", payload))
+        error = error_of(partial(run, "x", payload))
         assert type(error) is kind
         assert error.code == WSE_ERROR.RP_SEND_FAILED
     assert near.open_calls == 0
@@ -344,7 +345,7 @@ def test_a_stack_is_sent_only_for_debugging(opened: contextlib.ExitStack) -> Non
         made = talk(opened, far={"debug": debug})
         made.connect()
         made.far.register("x", fail_with(ValueError("no")))
-        origin = error_of(lambda made=made: made.near.call("x")).details["origin"]
+        origin = error_of(partial(made.near.call, "x")).details["origin"]
         assert ("stack" in origin) is debug
         assert not debug or "in procedure" in origin["stack"]
 
@@ -402,7 +403,7 @@ def test_27_many_threads_each_get_their_own_answer(pair: tuple[Talker, Talker]) 
     def call_all(caller: int) -> list[Any]:
         return [near.call("echo", [caller, number]) for number in range(20)]
 
-    callers = [Thread(lambda caller=caller: call_all(caller)) for caller in range(50)]
+    callers = [Thread(partial(call_all, caller)) for caller in range(50)]
     for number, thread in enumerate(callers):
         assert thread.result(6 * PATIENCE) == [[number, each] for each in range(20)]
 
@@ -498,9 +499,7 @@ def test_a_second_answer_changes_nothing(talker: Talker, bare: Bare) -> None:
 
 
 @pytest.mark.parametrize("payload", [None, 5, "text", [], {}, {"code": None}])
-def test_26_a_broken_error_payload_ends_the_call(
-    talker: Talker, bare: Bare, payload: Any
-) -> None:
+def test_26_a_broken_error_payload_ends_the_call(talker: Talker, bare: Bare, payload: Any) -> None:
     future = talker.submit("x")
     _, _, stamp = bare.read()
     bare.write("~wse:response-err", payload, stamp)
@@ -658,7 +657,7 @@ def test_a_result_may_be_waited_for_with_a_time_limit(pair: tuple[Talker, Talker
 def test_without_a_link_nothing_can_be_sent(opened: contextlib.ExitStack) -> None:
     made = talk(opened)
     for run in (made.near.send, made.near.call, made.near.submit):
-        error = error_of(lambda run=run: run("x"))
+        error = error_of(partial(run, "x"))
         assert isinstance(error, WseConnectionError)
         assert error.code == WSE_ERROR.CONNECTION_NOT_READY
     assert made.near.open_calls == 0
@@ -773,7 +772,7 @@ def test_the_end_of_the_wait_for_a_link_drops_the_queue_and_fails_the_calls(
 def test_25_an_answer_is_given_only_on_the_link_of_its_call(opened: contextlib.ExitStack) -> None:
     made = talk(opened)
     made.near.suspends = made.far.suspends = True
-    first, other = made.connect()
+    first, _ = made.connect()
     release, entered = threading.Event(), threading.Event()
 
     def slow(payload: Any) -> str:
@@ -822,9 +821,7 @@ def test_18_what_an_old_link_brought_is_handled_before_what_the_new_one_brings(
 
 
 def test_a_client_waits_for_room_and_loses_nothing(opened: contextlib.ExitStack) -> None:
-    made = talk(
-        opened, {"waits_for_room": True, "max_queue_bytes": 10_000}, capacity=1000
-    )
+    made = talk(opened, {"waits_for_room": True, "max_queue_bytes": 10_000}, capacity=1000)
     _, far_link = made.connect(far_reads=False)
     got = Recorder()
     made.far.channel.on("x", lambda payload: got.add(payload[0]))
@@ -835,7 +832,7 @@ def test_a_client_waits_for_room_and_loses_nothing(opened: contextlib.ExitStack)
             made.near.send("x", [[sender, number], "x" * 1000])
             sent.add(1)
 
-    senders = [Thread(lambda sender=sender: send_all(sender)) for sender in range(2)]
+    senders = [Thread(partial(send_all, sender)) for sender in range(2)]
     sent.wait_for(5)
     threading.Event().wait(A_MOMENT)
     assert len(sent) < 20

@@ -6,7 +6,8 @@ import random
 import threading
 import weakref
 from contextlib import suppress
-from typing import Callable
+from functools import partial
+from typing import Any, Callable
 
 import pytest
 
@@ -56,6 +57,14 @@ class Crowd:
 
 def workers_alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("wse-worker-")]
+
+
+def handle_nothing(payload: object) -> None:
+    """A task that has got something."""
+
+
+def is_gone(reference: weakref.ref[Any]) -> bool:
+    return reference() is None
 
 
 def pause() -> None:
@@ -119,11 +128,11 @@ def test_no_task_is_lost_while_threads_come_and_go(
         rng = random.Random(giver)
         for number in range(300):
             task = (giver, number)
-            (workers.run if rng.random() < 0.5 else workers.call)(lambda task=task: ran.add(task))
+            (workers.run if rng.random() < 0.5 else workers.call)(partial(ran.add, task))
             if rng.random() < 0.3:
                 pause()
 
-    givers = [Thread(lambda giver=giver: give(giver)) for giver in range(4)]
+    givers = [Thread(partial(give, giver)) for giver in range(4)]
     for thread in givers:
         thread.result(6 * PATIENCE)
     assert len(set(ran.wait_for(1200, 6 * PATIENCE))) == 1200
@@ -155,10 +164,10 @@ def test_an_idle_thread_keeps_nothing_alive(workers: Workers) -> None:
 
     payload = Payload()
     gone = weakref.ref(payload)
-    workers.run(lambda payload=payload: None)
-    workers.call(lambda payload=payload: None)
+    workers.run(partial(handle_nothing, payload))
+    workers.call(partial(handle_nothing, payload))
     del payload
-    wait_until(lambda: gone() is None)
+    wait_until(partial(is_gone, gone))
 
 
 # Calls
@@ -185,7 +194,7 @@ def test_calls_take_their_places_in_order() -> None:
     gate = Gate()
     workers.call(gate)
     for number in range(100):
-        workers.call(lambda number=number: ran.add(number))
+        workers.call(partial(ran.add, number))
     gate.open()
     assert ran.wait_for(100) == list(range(100))
     assert workers.join(PATIENCE)
@@ -212,7 +221,7 @@ def test_a_call_that_raises_gives_its_place_back() -> None:
     ran = Recorder()
     for number in range(5):
         workers.call(fail)
-        workers.call(lambda number=number: ran.add(number))
+        workers.call(partial(ran.add, number))
     assert ran.wait_for(5) == [0, 1, 2, 3, 4]
     assert workers.join(PATIENCE)
 
@@ -301,7 +310,7 @@ def test_the_limit_holds_under_load() -> None:
         ran.add(number)
 
     for number in range(300):
-        workers.call(lambda number=number: call(number))
+        workers.call(partial(call, number))
     ran.wait_for(300)
     assert crowd.most <= 3
     assert workers.join(PATIENCE)
@@ -423,8 +432,8 @@ def test_work_that_comes_during_and_after_join_is_done() -> None:
     ran = Recorder()
     joining = [Thread(lambda: workers.join(PATIENCE)) for _ in range(3)]
     for number in range(300):
-        workers.run(lambda number=number: ran.add(number))
-        workers.call(lambda number=number: ran.add(number))
+        workers.run(partial(ran.add, number))
+        workers.call(partial(ran.add, number))
     for thread in joining:
         thread.result()
     ran.wait_for(600)
@@ -461,7 +470,7 @@ def test_18_messages_run_one_at_a_time_and_in_order(workers: Workers) -> None:
             ran.add(number)
 
     for number in range(1000):
-        lane.post(lambda number=number: handle(number))
+        lane.post(partial(handle, number))
     assert ran.wait_for(1000) == list(range(1000))
     assert crowd.most == 1
 
@@ -476,9 +485,9 @@ def test_18_messages_that_many_threads_post_keep_the_order_of_each(workers: Work
 
     def post_all(poster: int) -> None:
         for number in range(200):
-            lane.post(lambda item=(poster, number): handle(item))
+            lane.post(partial(handle, (poster, number)))
 
-    posters = [Thread(lambda poster=poster: post_all(poster)) for poster in range(4)]
+    posters = [Thread(partial(post_all, poster)) for poster in range(4)]
     for thread in posters:
         thread.result()
     items = ran.wait_for(800)
@@ -540,7 +549,7 @@ def test_18_the_order_of_messages_and_calls_does_not_depend_on_timing(workers: W
             lane.post(lambda: handled.add(1))
             sent += 1
         else:
-            lane.post(lambda before=sent: call(before), is_call=True)
+            lane.post(partial(call, sent), is_call=True)
     handled.wait_for(sent)
     assert all(starts.wait_for(1000 - sent))
 
@@ -570,9 +579,9 @@ def test_an_idle_lane_keeps_nothing_alive(workers: Workers) -> None:
     for is_call in (False, True):
         payload = Payload()
         gone = weakref.ref(payload)
-        lane.post(lambda payload=payload: None, is_call=is_call)
+        lane.post(partial(handle_nothing, payload), is_call=is_call)
         del payload
-        wait_until(lambda gone=gone: gone() is None)
+        wait_until(partial(is_gone, gone))
 
 
 def test_an_idle_lane_keeps_no_thread(workers: Workers) -> None:
@@ -620,7 +629,7 @@ def test_18_what_a_release_brings_comes_before_all_that_waits(workers: Workers) 
     lane.hold()
     ran = Recorder()
     for number in range(5):
-        lane.post(lambda number=number: ran.add(number))
+        lane.post(partial(ran.add, number))
     lane.release(lambda: ran.add("joined"), lambda: ran.add("connected"))
     assert ran.wait_for(7) == ["joined", "connected", 0, 1, 2, 3, 4]
 
@@ -845,7 +854,7 @@ def test_19_calls_pass_a_handler_that_awaits_an_answer(workers: Workers) -> None
 
     def handle() -> None:
         wait_event(waiting)
-        workers.wait(answer)
+        workers.wait(answer, lane)
         ran.add("handled")
 
     lane.post(handle)
@@ -865,7 +874,7 @@ def test_18_calls_pass_only_while_the_answer_is_awaited(workers: Workers) -> Non
     answer, after = Gate(), Gate()
 
     def handle() -> None:
-        workers.wait(answer)
+        workers.wait(answer, lane)
         after()
 
     lane.post(handle)
@@ -885,7 +894,7 @@ def test_18_a_wait_that_raises_ends_the_passing_too(workers: Workers) -> None:
 
     def handle() -> None:
         with suppress(ZeroDivisionError):
-            workers.wait(lambda: 1 / 0)
+            workers.wait(lambda: 1 / 0, lane)
         after()
 
     lane.post(handle)
@@ -894,6 +903,21 @@ def test_18_a_wait_that_raises_ends_the_passing_too(workers: Workers) -> None:
     lane.post(called.set, is_call=True)
     assert not called.wait(A_MOMENT)
     after.open()
+    wait_event(called)
+
+
+def test_18_calls_do_not_pass_a_handler_that_awaits_the_answer_of_another_connection(
+    workers: Workers,
+) -> None:
+    """That answer waits for none of them."""
+    lane, other = lane_of(workers), lane_of(workers)
+    answer = Gate()
+    lane.post(lambda: workers.wait(answer, other))
+    answer.wait_entered()
+    called = threading.Event()
+    lane.post(called.set, is_call=True)
+    assert not called.wait(A_MOMENT)
+    answer.open()
     wait_event(called)
 
 
@@ -906,7 +930,7 @@ def test_a_worker_that_has_left_a_lane_is_in_none(workers: Workers) -> None:
     wait_until(lambda: workers._idle == 1)
     gate = Gate()
     first = stuck(lane)
-    workers.run(lambda: workers.wait(gate))
+    workers.run(lambda: workers.wait(gate, lane))
     gate.wait_entered()
     called = threading.Event()
     lane.post(called.set, is_call=True)

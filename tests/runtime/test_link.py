@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable
 
 import pytest
@@ -225,7 +226,7 @@ def test_of_many_verdicts_at_once_everybody_hears_the_same(make_sides: MakeSides
         together.wait(PATIENCE)
         near.link.close(4000 + number, f"{number}", timeout=NEVER)
 
-    threads = [Thread(lambda number=number: close(number)) for number in range(8)]
+    threads = [Thread(partial(close, number)) for number in range(8)]
     for thread in threads:
         thread.result()
     assert near.verdict() == far.verdict()

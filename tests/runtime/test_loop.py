@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_timers_run_in_the_order_of_their_deadlines(loop: Loop) -> None:
     now = time.monotonic()
     with paused(loop):
         for number in numbers:
-            loop.call_at(now + number / 1e6, lambda number=number: ran.add(number))
+            loop.call_at(now + number / 1e6, partial(ran.add, number))
     assert ran.wait_for(200) == list(range(200))
 
 
@@ -87,7 +88,7 @@ def test_timers_of_one_deadline_run_in_the_order_in_which_they_were_set(loop: Lo
     deadline = time.monotonic()
     with paused(loop):
         for number in range(100):
-            loop.call_at(deadline, lambda number=number: ran.add(number))
+            loop.call_at(deadline, partial(ran.add, number))
     assert ran.wait_for(100) == list(range(100))
 
 
@@ -172,13 +173,13 @@ def test_many_threads_may_set_and_cancel(loop: Loop) -> None:
         rng = random.Random(thread)
         kept = 0
         for number in range(500):
-            timer = loop.call_later(rng.random() / 100, lambda key=(thread, number): ran.add(key))
+            timer = loop.call_later(rng.random() / 100, partial(ran.add, (thread, number)))
             if rng.random() < 0.5 and timer.deadline > time.monotonic() + 0.005:
                 timer.cancel()
             kept += 1
         return kept
 
-    threads = [Thread(lambda thread=thread: use(thread)) for thread in range(4)]
+    threads = [Thread(partial(use, thread)) for thread in range(4)]
     for thread in threads:
         thread.result()
     wait_until(lambda: not loop._live)
@@ -356,7 +357,7 @@ def test_rest_and_new_timers_do_not_get_in_each_others_way(loop: Loop) -> None:
 
     resting = [Thread(rest) for _ in range(2)]
     for number in range(300):
-        loop.call_later(0.0, lambda number=number: ran.add(number))
+        loop.call_later(0.0, partial(ran.add, number))
         ran.wait_for(number + 1)
     ended.set()
     for thread in resting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Callable
 
 import pytest
@@ -329,7 +330,7 @@ def test_threads_that_write_at_once_each_keep_their_order(loop: Loop) -> None:
             body = bytes([writer]) * (number % 90)
             wire.outbox.write(bytes([writer, number, len(body)]) + body)
 
-    writers = [Thread(lambda writer=writer: write_all(writer)) for writer in range(4)]
+    writers = [Thread(partial(write_all, writer)) for writer in range(4)]
     following = [0] * 4
     for _ in range(4 * frames):
         writer, number, size = wire.receive(3)

@@ -151,7 +151,8 @@ def test_a_request_that_is_no_upgrade_is_refused_or_served(
     visits: list[Visit], broken: dict[str, str]
 ) -> None:
     """Nothing else comes out than the answer of an upgrade, or the one error."""
-    here = visit(visits, **broken)
+    here = visit(visits)
+    here.environ.update(broken)
     try:
         assert here.attach().startswith("HTTP/1.1 101 ")
     except HandshakeFailed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from typing import Union
+from functools import partial
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.transport.ends import (
     Ends,
     Frame,
 )
+from wse_sync.protocol import Data
 from wse_sync.transport.base import LinkLost
 
 # Around the places where the length of a frame changes its form (RFC 6455, 5.2), and more than
@@ -61,7 +62,7 @@ def test_messages_of_any_size_arrive_whole_and_as_what_they_were(ends: Ends, siz
 
 
 def test_messages_arrive_in_order(ends: Ends) -> None:
-    sent: list[Union[str, bytes]] = []
+    sent: list[Data] = []
     for number in range(300):
         sent += [f"text {number} {CHARACTERS}", b"binary %d" % number]
     ends.far.send(*sent)
@@ -91,10 +92,10 @@ def test_everybody_may_send_the_same_bytes(ends: Ends) -> None:
 
 def test_whatever_comes_is_life(ends: Ends) -> None:
     stream = ends.near.transport.stream
-    for send in (lambda: ends.far.send("x"), ends.far.send_ping):
+    for data in (ends.far.transport.encode("x"), ends.far.transport.encode_ping()):
         before = time.monotonic()
         stream.last_received = 0.0
-        send()
+        ends.far.send_bytes(data)
         ends.far.send("end")
         while ends.near.read() != ["end"]:
             pass
@@ -105,7 +106,7 @@ def test_a_clock_on_the_wall_that_jumps_changes_nothing(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for now in (0.0, 2**33, 1.0):
-        monkeypatch.setattr(time, "time", lambda now=now: now)
+        monkeypatch.setattr(time, "time", partial(float, now))
         ends.far.send_ping()
         ends.far.send("still here")
         assert ends.near.read() == ["still here"]
@@ -371,9 +372,7 @@ def test_a_close_without_a_code_is_1005(ends: Ends) -> None:
 
 @pytest.mark.parametrize("character", CHARACTERS)
 @pytest.mark.parametrize("length", [30, 123, 124, 1000])
-def test_a_long_reason_is_cut_between_characters(
-    ends: Ends, character: str, length: int
-) -> None:
+def test_a_long_reason_is_cut_between_characters(ends: Ends, character: str, length: int) -> None:
     reason = character * length
     room = MAX_REASON_BYTES // len(character.encode())
     ends.far.send_close(4000, reason)
@@ -463,7 +462,7 @@ def test_frames_of_many_threads_never_mix(ends: Ends) -> None:
 
     pinging = Thread(ping)
     answering = Thread(lambda: ends.near.transport.read())
-    writers = [Thread(lambda writer=writer: send_all(writer)) for writer in range(4)]
+    writers = [Thread(partial(send_all, writer)) for writer in range(4)]
     received = Thread(lambda: ends.far.read(120)).result(6 * PATIENCE)
     for thread in (*writers, pinging):
         thread.result()

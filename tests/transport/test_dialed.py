@@ -34,9 +34,7 @@ def ends(loop_at_rest: None) -> Iterator[Ends]:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, CONT])
 @pytest.mark.parametrize("length", [1001, 65535, 65536, 2**40, 2**63 - 1, 2**64 - 1])
-def test_43_a_length_is_refused_from_its_header_alone(
-    ends: Ends, opcode: int, length: int
-) -> None:
+def test_43_a_length_is_refused_from_its_header_alone(ends: Ends, opcode: int, length: int) -> None:
     ends.near.transport.max_message_bytes = 1000
     if opcode == CONT:
         ends.far.send_frame(TEXT, b"x", fin=False)

@@ -107,6 +107,11 @@ def listen(opened: ExitStack, serve: Callable[[socket.socket], None]) -> Listene
     return listener
 
 
+def hear_out(peer: RawPeer) -> None:
+    """Says nothing until the other side has closed."""
+    peer.recv_close()
+
+
 def until_end(sock: socket.socket) -> None:
     """Says nothing until the other side has gone."""
     while sock.recv(4096):
@@ -147,7 +152,7 @@ def test_the_options_that_are_given_stay_as_they_were(
     make_raw_server: MakeRawServer, opened: ExitStack
 ) -> None:
     options = {"header": ["X-A: 1"], "sslopt": {"ciphers": "DEFAULT"}}
-    server = make_raw_server(RawPeer.recv_close)
+    server = make_raw_server(hear_out)
     transport = Dialer().dial(server.url, SUBPROTOCOL, PATIENCE, None, options)
     opened.callback(transport.stream.close)
     assert options == {"header": ["X-A: 1"], "sslopt": {"ciphers": "DEFAULT"}}
@@ -424,9 +429,7 @@ def test_a_context_that_checks_nothing_lets_anybody_be_the_server(opened: ExitSt
     assert transport.read() == "welcome"
 
 
-def test_other_tls_options_go_with_a_context(
-    opened: ExitStack, certificates: Certificates
-) -> None:
+def test_other_tls_options_go_with_a_context(opened: ExitStack, certificates: Certificates) -> None:
     """Here: the name to ask the server for."""
     url = tls_server(opened, certificates.server("example.org"))
     context = certificates.client()
@@ -443,7 +446,7 @@ def test_an_attempt_that_was_given_up_before_it_began_fails(
 ) -> None:
     dialer = Dialer()
     dialer.abort()
-    server = make_raw_server(RawPeer.recv_close)
+    server = make_raw_server(hear_out)
     assert not failure(server.url, dialer=dialer, timeout=NO_LIMIT).final
 
 

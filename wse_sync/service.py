@@ -1,0 +1,79 @@
+"""Serves the calls of the other side: runs the procedure, and answers whatever comes of it.
+
+Runs on a worker, which is the top of the thread for the code of users. Nothing is kept here, and no
+lock is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .constants import WSE_ERROR
+from .core.failures import error_from, payload_of
+from .core.peer import Call
+from .errors import WseError, error_of
+from .link import Link
+from .protocol import Data
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["answer"]
+
+
+def answer(connection: Connection, link: Link, call: Call) -> None:
+    """Runs the procedure that ``call`` names, and answers on ``link``."""
+    endpoint = connection.endpoint
+    handler = endpoint.procedures.find(call.name)
+    if handler is None:
+        unknown = error_of(WSE_ERROR.RP_NOT_REGISTERED, message="there is no such procedure")
+        _answer_failure(connection, link, call, unknown)
+        return
+    try:
+        result = handler(*endpoint.arguments(connection), call.payload)
+    except BaseException as error:
+        _answer_failure(connection, link, call, error)
+        return
+    try:
+        data = connection.peer.pack_result(call.stamp, result)
+        endpoint.check_size(data)
+    except Exception as error:
+        told = WseError(
+            WSE_ERROR.RP_EXECUTION_FAILED, message=f"the result cannot be sent: {error}"
+        )
+        told.__cause__ = error
+        _answer_failure(connection, link, call, told)
+        return
+    connection.respond(link, data)
+
+
+def _answer_failure(connection: Connection, link: Link, call: Call, error: BaseException) -> None:
+    endpoint = connection.endpoint
+    stack = None
+    if endpoint.debug:
+        stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    payload = payload_of(error, call.name, stack)
+    connection.respond(link, _pack_failure(connection, call, payload))
+    level = logging.INFO if isinstance(error, WseError) else logging.ERROR
+    raised = None if error.__traceback__ is None else error
+    endpoint.log.log(level, "procedure %r failed: %s", call.name, payload["code"], exc_info=raised)
+    failure = error_from(payload, call.name)
+    failure.__cause__ = error.__cause__ if isinstance(error, WseError) else error
+    endpoint.settle_error(failure, connection)
+
+
+def _pack_failure(connection: Connection, call: Call, payload: dict[str, Any]) -> Data:
+    """Packs as much of a failure as can be sent."""
+    endpoint = connection.endpoint
+    for candidate in (payload, {**payload, "details": {"rp": call.name}}):
+        try:
+            data = connection.peer.pack_failure(call.stamp, candidate)
+            endpoint.check_size(data)
+        except Exception as error:
+            endpoint.log.info("an error cannot be sent as it is: %s", error)
+        else:
+            return data
+    short = WseError(WSE_ERROR.RP_EXECUTION_FAILED, message="the error is too long to send")
+    return connection.peer.pack_failure(call.stamp, payload_of(short, call.name))
