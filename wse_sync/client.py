@@ -183,7 +183,9 @@ class WseClient(Endpoint):
     def disconnect(self, reason: str = WSE_REASON.BY_CLIENT, *, timeout: float = 5.0) -> None:
         """Sends what waits, says goodbye with 1000 and ``reason``, and ends the threads.
 
-        Any thread, in any state; again: no effect. Nothing reconnects afterwards.
+        Any thread, in any state; again: no effect. Nothing reconnects afterwards. Not from a
+        handler of the :mod:`signal` module, which may have interrupted something here: raise an
+        exception there, or set an event.
 
         Args:
             reason: For the server.

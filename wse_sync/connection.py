@@ -220,21 +220,24 @@ class Connection:
 
     # Links come and go
 
-    def attach(self, link: Link, first: Data | None = None) -> None:
-        """Opens for business on a link: sends ``first``, then what has been waiting."""
+    def attach(self, link: Link) -> bool:
+        """Opens for business on a link, and sends what has been waiting; False if it is over."""
         with self._lock:
-            self._open(link, first)
+            # Who sets the verdict takes this lock next, in detach: the end is seen here or there.
+            if link.verdict is not None:
+                return False
+            self._open(link)
+            return True
 
-    def _open(self, link: Link, first: Data | None) -> None:
+    def _open(self, link: Link) -> None:
         self._link = link
         self._state = "open"
-        if first is not None:
-            link.send(first)
         while self._waiting:
-            stamp, data = self._waiting.popleft()
-            if stamp is None or stamp in self._calls:
-                link.send(data, bounded=False)
-        self._waiting_bytes = 0
+            stamp, data = self._waiting[0]
+            if (stamp is None or stamp in self._calls) and not link.send(data, bounded=False):
+                return  # it was lost just now: the rest is for the next one
+            self._waiting.popleft()
+            self._waiting_bytes -= len(data)
 
     def detach(self, code: int, reason: str, *, suspend: bool = False) -> None:
         """The end of the link, or of the wait for another one: open calls fail.

@@ -273,7 +273,8 @@ class Life:
     def _be_welcomed(self, link: Link, payload: Any) -> None:
         with self._changed:
             self._welcomed = self._ever_welcomed = True
-        self._connection.attach(link)
+        if not self._connection.attach(link):
+            return
         self._client.set_status(WSE_STATUS.READY)
         self._post(partial(self._client.when.ready.settle, self._client, payload))
         with self._changed:

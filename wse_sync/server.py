@@ -32,6 +32,8 @@ __all__ = ["WseServer"]
 GeneratorT = TypeVar("GeneratorT", bound=Callable[[AuthRequest], Any])
 
 _SERVICE_RESTART = 1012
+# What the listener accepts: connections, those that get a 503, requests for the HTTP app.
+_VISITORS_FACTOR, _VISITORS_MORE = 2, 100
 _LAST_WAIT = 2.0  # s for threads to end when their links have been cut
 
 
@@ -147,8 +149,14 @@ class WseServer(Endpoint):
         with self._lock:
             if self._listener is None:
                 self._listener = Listener(
-                    self.wsgi_app, self.host, self._asked_port, self.ssl_context, self.auth_timeout
+                    self.wsgi_app,
+                    self.host,
+                    self._asked_port,
+                    self.ssl_context,
+                    self.auth_timeout,
+                    _VISITORS_FACTOR * self.max_connections + _VISITORS_MORE,
                 )
+                self.channel.resume()
                 self._closing = False
                 self._closed.clear()
                 self._listener.start()
@@ -169,7 +177,8 @@ class WseServer(Endpoint):
 
         Every connection is closed with 1012 ``wse.by-server`` after what waits to be sent. Blocks
         until every thread has ended, except the caller's own and handlers that do not return in
-        time.
+        time. Any thread, but not a handler of the :mod:`signal` module: that may have interrupted
+        something here. Raise an exception there, or set an event.
 
         Args:
             timeout: In seconds, for the other sides to take what is theirs and for handlers to end.

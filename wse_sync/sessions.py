@@ -254,7 +254,8 @@ class WseConnection(Connection):
             self._client, first, evicted = self._server.registry.add(self)
             self._only_link.transport.max_message_bytes = self._server.max_message_bytes
             self.lane.max_bytes = self._server.max_queue_bytes
-            self._open(self._only_link, data)
+            self._only_link.send(data)
+            self._open(self._only_link)
         self._stop_auth_timer()
         if evicted is not None:
             evicted.drop(WSE_REASON.CLIENTS_CONCURRENCY)

@@ -42,6 +42,7 @@ class Listener:
         port: Likewise; 0 is a free one.
         ssl_context: For TLS.
         request_timeout: For TLS and the headers, in seconds; None: no limit.
+        max_visitors: How many connections may be open; one more is closed without a word.
 
     Raises:
         OSError: The address is taken, or not ours to take.
@@ -54,6 +55,7 @@ class Listener:
         port: int,
         ssl_context: ssl.SSLContext | None,
         request_timeout: float | None,
+        max_visitors: int,
     ) -> None:
         self.app = app
         self.ssl_context = ssl_context
@@ -72,6 +74,8 @@ class Listener:
             "SCRIPT_NAME": "",
             **({} if ssl_context is None else {"HTTPS": "on"}),
         }
+        self._max_visitors = max_visitors
+        self._full = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
@@ -119,6 +123,9 @@ class Listener:
             sock, address = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        if self._is_full():
+            sock.close()
+            return
         visitor = _Visitor(self, sock, str(address[0]))
         thread = threading.Thread(
             target=self._serve, args=(visitor,), name=f"wse-reader-{next(_numbers)}", daemon=True
@@ -130,6 +137,15 @@ class Listener:
         except RuntimeError:
             self._forget(visitor)
             raise
+
+    def _is_full(self) -> bool:
+        """Whether there is no thread for one more; says so once each time it comes to that."""
+        with self._lock:
+            full = len(self._visitors) >= self._max_visitors
+        if full and not self._full:
+            _log.warning("%d connections are open, others are turned away", self._max_visitors)
+        self._full = full
+        return full
 
     def _serve(self, visitor: _Visitor) -> None:
         """The thread of one connection."""
