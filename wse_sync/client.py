@@ -28,6 +28,7 @@ from .life import Life, Target
 from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
+from .transport.dialed import shown
 
 __all__ = ["WseClient"]
 
@@ -331,7 +332,7 @@ class WseClient(Endpoint):
         return self._life
 
     def __repr__(self) -> str:
-        return f"<WseClient {self.status} {self.url}>"
+        return f"<WseClient {self.status} {shown(self.url)}>"
 
 
 class _ClientConnection(Connection):
@@ -347,6 +348,8 @@ class _ClientConnection(Connection):
     def _why_not_ready(self) -> str:
         if self._state == "suspended":
             return super()._why_not_ready()
+        if self._state == "open":
+            return "the link is being lost"
         return f"the client is {self._client.status}: connect() first"
 
     def __repr__(self) -> str:

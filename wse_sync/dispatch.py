@@ -46,7 +46,7 @@ class Workers:
         self._lock = threading.Lock()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._idle = 0  # how many threads wait for a task that nobody has counted on yet
-        self._joining = 0
+        self._joiners: list[threading.Thread] = []
         self._threads: set[threading.Thread] = set()
         self._calls = 0
         self._backlog: deque[Task] = deque()
@@ -121,11 +121,12 @@ class Workers:
         """
         deadline = monotonic() + timeout
         with self._lock:
-            self._joining += 1
+            # Handlers that end their endpoint at the same time do not wait for each other.
+            self._joiners.append(threading.current_thread())
         try:
             while True:
                 with self._lock:
-                    threads = self._threads - {threading.current_thread()}
+                    threads = self._threads.difference(self._joiners)
                     dismissed, self._idle = self._idle, 0
                 for _ in range(dismissed):
                     self._tasks.put(None)
@@ -137,7 +138,7 @@ class Workers:
                 threads.pop().join(left)
         finally:
             with self._lock:
-                self._joining -= 1
+                self._joiners.remove(threading.current_thread())
 
     def _hire(self) -> None:
         thread = threading.Thread(
@@ -159,7 +160,7 @@ class Workers:
                 _guard(task)
                 del task  # or an idle thread would keep the last connection alive
                 with self._lock:
-                    if self._joining:
+                    if self._joiners:
                         return
                     self._idle += 1
         finally:

@@ -97,6 +97,11 @@ class Life:
 
     def turn(self, target: Target, timeout: float | None) -> Any:
         """Leaves for another target, and blocks until that has let us in."""
+        if self._thread is threading.current_thread():
+            raise WseError(
+                WSE_ERROR.CLIENT_ALREADY_CONNECTED,
+                message="jump() in a callable identity or a solver would wait for itself",
+            )
         with self._changed:
             if self.over or self._stopping:
                 raise WseConnectionError(

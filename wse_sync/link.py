@@ -158,11 +158,14 @@ class Link:
     def _read(self) -> LinkLost:
         try:
             while True:
-                data = self.transport.read()
-                if self.verdict is None:
-                    self._on_data(data)
+                # No name for it here: the next read may take days, and would keep it so long.
+                self._hand_on(self.transport.read())
         except LinkLost as lost:
             return lost
+
+    def _hand_on(self, data: Data) -> None:
+        if self.verdict is None:
+            self._on_data(data)
 
     def _judge(self, code: int, reason: str) -> bool:
         """Whether this is the first verdict."""

@@ -130,41 +130,43 @@ class Outbox:
         return False
 
     def _put(self, frame: bytes) -> bool:
-        sent = 0
-        if not self._frames:
-            try:
-                sent = self._stream.send(frame)
-            except LinkLost:
-                self._break()
-                return False
-            if sent == len(frame):
-                return True
-        self._frames.append(memoryview(frame)[sent:] if sent else frame)
-        self._bytes += len(frame) - sent
-        if len(self._frames) == 1:
-            self._stream.watch(self._loop, self._flush)
+        try:
+            sent = 0 if self._frames else self._stream.send(frame)
+            if sent < len(frame):
+                self._frames.append(memoryview(frame)[sent:] if sent else frame)
+                self._bytes += len(frame) - sent
+                if len(self._frames) == 1:
+                    self._stream.watch(self._loop, self._flush)
+        except LinkLost:
+            self._break()
+            return False
+        except BaseException:  # Ctrl-C: nobody knows how much of the frame has gone
+            self._break()
+            raise
         return True
 
     def _flush(self) -> None:
         """Sends what goes; run by the loop when the stream is writable."""
         with self._lock:
-            while self._frames:
-                head = self._frames[0]
-                try:
-                    sent = self._stream.send(head)
-                except LinkLost:
-                    self._break()
-                    return
-                if not sent:
-                    return
-                self.last_sent = monotonic()
-                self._bytes -= sent
-                if sent < len(head):
-                    self._frames[0] = memoryview(head)[sent:]
-                else:
-                    self._frames.popleft()
-                self._notify()
-            self._stream.unwatch(self._loop)
+            try:
+                self._send_waiting()
+            except LinkLost:
+                self._break()
+
+    def _send_waiting(self) -> None:
+        while self._frames:
+            head = self._frames[0]
+            sent = self._stream.send(head)
+            if not sent:
+                return
+            self.last_sent = monotonic()
+            self._bytes -= sent
+            if sent < len(head):
+                self._frames[0] = memoryview(head)[sent:]
+            else:
+                self._frames.popleft()
+            self._notify()
+        self._stream.unwatch(self._loop)
 
     def _drop_tail(self) -> None:
         while len(self._frames) > 1:

@@ -58,7 +58,9 @@ def _answer_failure(connection: Connection, link: Link, call: Call, error: BaseE
     connection.respond(link, _pack_failure(connection, call, payload))
     level = logging.INFO if isinstance(error, WseError) else logging.ERROR
     raised = None if error.__traceback__ is None else error
-    endpoint.log.log(level, "procedure %r failed: %s", call.name, payload["code"], exc_info=raised)
+    endpoint.log.log(
+        level, "procedure %.200r failed: %s", call.name, payload["code"], exc_info=raised
+    )
     failure = error_from(payload, call.name)
     failure.__cause__ = error.__cause__ if isinstance(error, WseError) else error
     endpoint.settle_error(failure, connection)

@@ -90,7 +90,10 @@ class Signal(blinker.Signal):
             super().connect(receiver, sender, weak)
             latest = self._latest
         if latest is not None and (sender is blinker.ANY or sender is latest[0]):
-            self._run(receiver, *latest)
+            try:
+                receiver(latest[0], **latest[1])
+            except Exception as error:  # Ctrl-C is for the caller, whose thread this is
+                self._report(error)
         return receiver
 
     def disconnect(self, receiver: Callable[..., Any], sender: Any = blinker.ANY) -> None:

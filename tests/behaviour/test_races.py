@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.conftest import MakeClient, MakeServer
+from tests.conftest import Connect, MakeClient, MakeServer
 from tests.faults import FaultProxy
-from tests.support import Recorder, Thread, wait_event, wait_until
-from wse_sync import WSE_STATUS, Backoff, JsonProtocol, WseServer
+from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
+from wse_sync import (
+    WSE_ERROR,
+    WSE_STATUS,
+    Backoff,
+    JsonProtocol,
+    WseConnection,
+    WseError,
+    WseServer,
+)
 
 SLOW = Backoff(0.5, 1.0, 0.5)
 
@@ -93,3 +104,80 @@ def address_of(server: WseServer) -> tuple[str, int]:
 
 def readers() -> int:
     return sum(thread.name.startswith("wse-reader") for thread in threading.enumerate())
+
+
+def test_45_handlers_that_close_the_server_at_the_same_time_do_not_wait_for_each_other(
+    make_server: MakeServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(conn_per_user=2)
+    both = threading.Barrier(2)
+    ended = Recorder()
+
+    def end(conn: WseConnection, payload: Any) -> None:
+        both.wait(PATIENCE)
+        server.close()
+        ended.add(payload)
+
+    server.register("end", end)
+    client = connect(server)
+    futures = [client.submit("end", number) for number in range(2)]
+    ended.wait_for(2)
+    for future in futures:
+        assert isinstance(future.exception(PATIENCE), WseError)
+    assert "still running" not in caplog.text
+
+
+def test_ctrl_c_in_a_late_handler_is_the_callers(make_server: MakeServer, connect: Connect) -> None:
+    """It runs in the thread of the caller, not in one of ours."""
+
+    def interrupted(welcome: Any) -> None:
+        raise KeyboardInterrupt
+
+    client = connect(make_server())
+    ready = Recorder()
+    client.when.ready(ready)
+    ready.wait_for(1)
+    with pytest.raises(KeyboardInterrupt):
+        client.when.ready(interrupted)
+
+
+def test_secrets_in_the_url_are_neither_logged_nor_shown(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with refusing_port() as port:
+        client = make_client(f"ws://ann:s3cret@127.0.0.1:{port}/path?token=s3cret")
+        with pytest.raises(ConnectionError) as caught:
+            client.connect()
+    assert f"ws://127.0.0.1:{port}/path" in caplog.text
+    for text in (caplog.text, str(caught.value), repr(client)):
+        assert "s3cret" not in text
+
+
+def test_the_name_of_a_procedure_cannot_fill_the_log(
+    make_server: MakeServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(LookupError):
+        connect(make_server()).call("x" * 100_000)
+    wait_until(lambda: "procedure" in caplog.text, "it is logged")
+    assert all(len(record.getMessage()) < 1000 for record in caplog.records)
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that is taken and refuses."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield int(sock.getsockname()[1])
+
+
+def test_33_a_jump_in_a_callable_identity_is_refused_and_does_not_hang(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    server = make_server()
+    client = make_client(server)
+    with pytest.raises(WseError) as caught:
+        client.connect(lambda: client.jump(server.url))
+    assert caught.value.code == WSE_ERROR.CLIENT_ALREADY_CONNECTED
+    assert client.connect("ann") == {"hello": "ann"}

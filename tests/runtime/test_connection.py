@@ -119,6 +119,8 @@ class Talk:
         self._links: list[Link] = []
 
     def connect(self, *, far_reads: bool = True) -> tuple[Link, Link]:
+        for talker in (self.near, self.far):  # an end has one link at a time
+            talker.verdicts.wait_for(len(self._links) // 2)
         here, there = memory.pair(self._capacity)
         links = self.near.link_to(here), self.far.link_to(there, reads=far_reads)
         self._links += links

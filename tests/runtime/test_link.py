@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import PATIENCE, Recorder, Thread, wait_until
+from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
 from tests.transport.ends import LIMIT, Certificates, End, WebSocketWire, connect
 from wse_sync.link import Link
 from wse_sync.loop import Loop, Timer
@@ -39,10 +39,12 @@ class Side:
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
         on_data: Callable[[Data], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         transport.max_message_bytes = LIMIT
         self.data = Recorder()
         self.told = Recorder()
+        self._on_lost = on_lost
         self.link = Link(
             transport,
             loop,
@@ -50,11 +52,16 @@ class Side:
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             on_data=on_data or self.data.add,
-            on_lost=lambda code, reason: self.told.add(("lost", code, reason)),
+            on_lost=self._lost,
             on_fault=lambda code, reason: self.told.add(("fault", code, reason)),
         )
         self.link.attach()
         self._reader: Thread[tuple[int, str]] | None = None
+
+    def _lost(self, code: int, reason: str) -> None:
+        if self._on_lost is not None:
+            self._on_lost()
+        self.told.add(("lost", code, reason))
 
     def start(self) -> Side:
         self._reader = Thread(self.link.run)
@@ -230,6 +237,29 @@ def test_of_many_verdicts_at_once_everybody_hears_the_same(make_sides: MakeSides
     for thread in threads:
         thread.result()
     assert near.verdict() == far.verdict()
+
+
+@pytest.mark.parametrize("end", ["close", "fail"])
+def test_the_reader_does_not_end_before_everybody_was_told(make_sides: MakeSides, end: str) -> None:
+    """Or the next link could be there when the loss of this one is told."""
+    entered, release = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        wait_event(release)
+
+    near, far = make_sides(near={"on_lost": slow})
+    near.start()
+    ending = Thread(
+        lambda: near.link.close(4000, timeout=NEVER) if end == "close" else near.link.fail()
+    )
+    wait_event(entered)
+    far.link.cut()
+    assert not near.link.wait(A_MOMENT)
+    assert near.is_running
+    release.set()
+    ending.result()
+    near.verdict()
 
 
 def test_fail_says_nothing_to_the_other_side(make_sides: MakeSides) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Callable
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -306,6 +307,18 @@ def test_a_stream_that_breaks_while_something_waits_empties_the_outbox(wire: Wir
     assert wire.outbox.wait_until_sent(PATIENCE)
     assert wire.outbox.waiting_bytes == 0
     assert not wire.outbox.write(b"x")
+
+
+def test_ctrl_c_amid_a_frame_breaks_the_stream_and_not_the_next_frame(loop: Loop) -> None:
+    """Nobody knows how much of it has gone; to go on would be to send the middle of a frame."""
+
+    stream = memory.pair()[0].stream
+    with patch.object(stream, "send", side_effect=KeyboardInterrupt):
+        outbox = Outbox(stream, loop, 100, lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            outbox.write(b"a frame")
+    assert outbox.write(b"another") is False
+    outbox.close()
 
 
 def test_close_drops_what_waits_and_closes_the_stream(wire: Wire) -> None:

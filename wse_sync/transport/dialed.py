@@ -23,7 +23,7 @@ from . import framing
 from .base import LinkLost, Stream, Transport
 from .stream import open_stream
 
-__all__ = ["DialFailed", "DialedTransport", "Dialer"]
+__all__ = ["DialFailed", "DialedTransport", "Dialer", "shown"]
 
 _RECEIVE_BYTES = 64 * 1024
 _MAX_RECEIVE_BYTES = 1024 * 1024
@@ -109,17 +109,18 @@ class Dialer:
             ws = websocket.create_connection(url, **given)
             if ws.getstatus() != _SWITCHING_PROTOCOLS:  # one redirect too many
                 ws.shutdown()
-                raise DialFailed(f"{url} answered with HTTP status {ws.getstatus()}")
+                raise DialFailed(f"{shown(url)} answered with HTTP status {ws.getstatus()}")
         except DialFailed:
             raise
         except websocket.WebSocketBadStatusException as error:
             raise _refused(url, error) from error
         except ssl.SSLCertVerificationError as error:
             raise DialFailed(
-                f"the certificate of {url} is not trusted: {error.verify_message}", final=True
+                f"the certificate of {shown(url)} is not trusted: {error.verify_message}",
+                final=True,
             ) from error
         except Exception as error:  # the library lets others out, like those of http.cookies
-            raise DialFailed(f"cannot reach {url}: {error}") from error
+            raise DialFailed(f"cannot reach {shown(url)}: {error}") from error
         finally:
             with self._lock:
                 self._sock = self._ws = None
@@ -183,7 +184,7 @@ class DialedTransport(Transport):
 
     def __init__(self, ws: Any, url: str) -> None:
         self.stream: Stream = open_stream(ws.sock)
-        self.peer = url
+        self.peer = shown(url)
         self.max_message_bytes = 0
         self._ws = ws
         self._pieces: list[bytes] = []
@@ -210,7 +211,8 @@ class DialedTransport(Transport):
                 continue
             if opcode != websocket.ABNF.OPCODE_CONT:
                 text = opcode == websocket.ABNF.OPCODE_TEXT
-            self._pieces.append(frame.data)
+            if frame.data:  # of empty fragments there is no end
+                self._pieces.append(frame.data)
             self._collected += len(frame.data)
             if frame.fin:
                 return self._join(text)
@@ -263,6 +265,8 @@ class DialedTransport(Transport):
             buffer = self._buffer = b"".join(pieces)
             start, end = 0, size
         self._start = end
+        if end == len(buffer):
+            self._buffer, self._start = b"", 0  # or an idle link would keep its last message
         return buffer[start:end]
 
     @staticmethod
@@ -314,6 +318,12 @@ def _ssl_options(context: ssl.SSLContext | None, given: Any) -> dict[str, Any]:
     return {**kept, **(given or {}), "context": context}
 
 
+def shown(url: str) -> str:
+    """A URL for people and logs: without user, password and query, which may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _has_proxy(url: str) -> bool:
     """Whether the environment names a proxy for this URL; the library looks there as well."""
     parts = urlsplit(url)
@@ -327,4 +337,6 @@ def _refused(url: str, error: Any) -> DialFailed:
     final = 400 <= status < 500 and status not in _RETRY_STATUSES
     body = (getattr(error, "resp_body", None) or b"")[:200].decode("utf-8", "replace").strip()
     said = f": {body.splitlines()[0]}" if body else ""
-    return DialFailed(f"{url} answered with HTTP status {status}{said}", final=final, status=status)
+    return DialFailed(
+        f"{shown(url)} answered with HTTP status {status}{said}", final=final, status=status
+    )
