@@ -60,7 +60,7 @@ NOT_FOR_USERS = {
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "run link accept refuse send_packed forget receive receive_late await_room"
-    " violated faulted attach detach",
+    " violated faulted attach detach respond",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",

@@ -136,14 +136,12 @@ class WseClient(Endpoint):
                 solution and there is no solver (INVALID_CRA_HANDLER).
         """
         check_seconds(timeout=timeout)
-        target = Target(self.url, identity, _check_meta(meta))
-        with self._state:
-            if self._life is not None and not self._life.over:
-                raise WseError(
-                    WSE_ERROR.CLIENT_ALREADY_CONNECTED,
-                    message=f"it is {self._status}: disconnect() first, or jump() elsewhere",
-                )
-            life = self._begin(target)
+        life = self._begin(Target(self.url, identity, _check_meta(meta)))
+        if life is None:
+            raise WseError(
+                WSE_ERROR.CLIENT_ALREADY_CONNECTED,
+                message=f"it is {self._status}: disconnect() first, or jump() elsewhere",
+            )
         return life.welcome(timeout)
 
     def jump(
@@ -173,13 +171,16 @@ class WseClient(Endpoint):
             before.identity if identity is KEEP else identity,
             before.meta if meta is KEEP else _check_meta(meta),
         )
-        with self._state:
+        while True:
+            life = self._begin(target)
+            if life is not None:
+                return life.welcome(timeout)
             life = self._life
-            idle = life is None or life.over
-            self._target = target
-            if life is None or life.over:
-                life = self._begin(target)
-        return life.welcome(timeout) if idle else life.turn(target, timeout)
+            attempt = None if life is None else life.turn(target)
+            if life is not None and attempt is not None:
+                self._target = target
+                return life.welcome(timeout, attempt)
+            # It has just ended: from the start, then.
 
     def disconnect(self, reason: str = WSE_REASON.BY_CLIENT, *, timeout: float = 5.0) -> None:
         """Sends what waits, says goodbye with 1000 and ``reason``, and ends the threads.
@@ -313,7 +314,7 @@ class WseClient(Endpoint):
                 return
             self._status = status
             self._state.notify_all()
-        self.connection.lane.post(partial(self.when.updated.settle, self, status))
+            self.connection.lane.post(partial(self.when.updated.settle, self, status))
 
     def arguments(self, connection: Connection) -> tuple[Any, ...]:
         return ()
@@ -324,12 +325,19 @@ class WseClient(Endpoint):
     def settle_ignored(self, connection: Connection, message: Message) -> None:
         self.when.ignored.settle(self, message.type, message.payload)
 
-    def _begin(self, target: Target) -> Life:
-        self._target = target
-        self.channel.resume()
-        self._life = Life(self, target)
-        self._life.start()
-        return self._life
+    def _begin(self, target: Target) -> Life | None:
+        """A new life, if there is none."""
+        before = self._life
+        if before is not None and before.over:
+            before.join()  # it is done, but for its last words: they must not fall into the next
+        with self._state:
+            if self._life is not before or (before is not None and not before.over):
+                return None
+            self._target = target
+            self.channel.resume()
+            self._life = Life(self, target)
+            self._life.start()
+            return self._life
 
     def __repr__(self) -> str:
         return f"<WseClient {self.status} {shown(self.url)}>"
@@ -348,8 +356,8 @@ class _ClientConnection(Connection):
     def _why_not_ready(self) -> str:
         if self._state == "suspended":
             return super()._why_not_ready()
-        if self._state == "open":
-            return "the link is being lost"
+        if self._client.status is WSE_STATUS.READY:
+            return "the link has just been lost"
         return f"the client is {self._client.status}: connect() first"
 
     def __repr__(self) -> str:

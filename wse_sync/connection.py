@@ -195,13 +195,12 @@ class Connection:
         """Holds the reader back while too much waits in the lane."""
         if self.lane.has_room:
             return
-        link.paused = True
+        link.pause()
         try:
             if not self.lane.wait_for_room(link, lambda: len(self._calls) > 0):
                 link.overflow()
         finally:
-            link.transport.stream.last_received = monotonic()
-            link.paused = False
+            link.resume()
 
     def violated(self, link: Link, error: WseError) -> None:
         """Closes a link that brought what it must not."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -44,8 +43,7 @@ class Workers:
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls
         self._lock = threading.Lock()
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._idle = 0  # how many threads wait for a task that nobody has counted on yet
+        self._idle: list[_Worker] = []  # the last to become idle is the first to work again
         self._joiners: list[threading.Thread] = []
         self._threads: set[threading.Thread] = set()
         self._calls = 0
@@ -57,11 +55,12 @@ class Workers:
     def run(self, task: Task) -> None:
         """Runs a task in a thread of its own, at once."""
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            else:
-                self._hire()
-        self._tasks.put(task)
+            if not self._idle:
+                self._hire(task)
+                return
+            worker = self._idle.pop()
+        worker.task = task
+        worker.wake.release()
 
     def call(self, task: Task, waiting: Task | None = None) -> bool:
         """Runs a task as one of the calls, as soon as there is a place.
@@ -127,9 +126,9 @@ class Workers:
             while True:
                 with self._lock:
                     threads = self._threads.difference(self._joiners)
-                    dismissed, self._idle = self._idle, 0
-                for _ in range(dismissed):
-                    self._tasks.put(None)
+                    dismissed, self._idle = self._idle, []
+                for worker in dismissed:  # they wake up without a task
+                    worker.wake.release()
                 if not threads:
                     return True
                 left = deadline - monotonic()
@@ -140,43 +139,40 @@ class Workers:
             with self._lock:
                 self._joiners.remove(threading.current_thread())
 
-    def _hire(self) -> None:
-        thread = threading.Thread(
-            target=self._work, name=f"wse-worker-{next(_numbers)}", daemon=True
-        )
-        self._threads.add(thread)
+    def _hire(self, task: Task) -> None:
+        worker = _Worker(self._work)
+        worker.task = task
+        self._threads.add(worker)
         try:
-            thread.start()
+            worker.start()
         except RuntimeError:
-            self._threads.discard(thread)
+            self._threads.discard(worker)
             raise
 
-    def _work(self) -> None:
+    def _work(self, worker: _Worker) -> None:
         try:
-            while True:
-                task = self._next_task()
-                if task is None:
-                    return
-                _guard(task)
-                del task  # or an idle thread would keep the last connection alive
+            while self._run_task(worker):
                 with self._lock:
                     if self._joiners:
                         return
-                    self._idle += 1
+                    self._idle.append(worker)
+                if not worker.wake.acquire(timeout=_IDLE):
+                    with self._lock:
+                        if worker in self._idle:
+                            self._idle.remove(worker)
+                            return
+                    worker.wake.acquire()  # somebody has just taken it off the list
         finally:
             with self._lock:
-                self._threads.discard(threading.current_thread())
+                self._threads.discard(worker)
 
-    def _next_task(self) -> Task | None:
-        """The task that this thread was counted on for, or None to end."""
-        try:
-            return self._tasks.get(timeout=_IDLE)
-        except queue.Empty:
-            with self._lock:
-                if self._idle:
-                    self._idle -= 1
-                    return None
-        return self._tasks.get()  # somebody has just counted on this thread: it is on its way
+    def _run_task(self, worker: _Worker) -> bool:
+        """Runs the task of a worker, if it has one; keeps no name for it while it is idle."""
+        if worker.task is None:
+            return False
+        _guard(worker.task)
+        worker.task = None
+        return True
 
     def _run_calls(self, task: Task) -> None:
         self._here.in_call = True
@@ -202,13 +198,34 @@ class Workers:
                 return False
             self._waiting += 1
             following = self._next_call()
-        if following is not None:
+        if following is None:
+            return True
+        try:
             self.run(partial(self._run_calls, following))
+        except RuntimeError:  # no thread for it: it goes on waiting, and this call keeps its place
+            with self._lock:
+                self._waiting -= 1
+                self._backlog.appendleft(following)
+            return False
         return True
 
     def enter_lane(self, lane: Lane | None) -> None:
         """Notes which lane this thread runs."""
         self._here.lane = lane
+
+
+class _Worker(threading.Thread):
+    """One thread, with a place for its next task and a lock that it waits on for it."""
+
+    def __init__(self, work: Callable[[_Worker], None]) -> None:
+        super().__init__(name=f"wse-worker-{next(_numbers)}", daemon=True)
+        self.task: Task | None = None
+        self.wake = threading.Lock()
+        self.wake.acquire()
+        self._work = work
+
+    def run(self) -> None:
+        self._work(self)
 
 
 class _Item(NamedTuple):

@@ -96,7 +96,7 @@ class CallFuture(Future[Any]):
         def run(future: Future[Any]) -> None:
             fn(future)
 
-        super().add_done_callback(lambda future: self._workers.run(lambda: run(future)))
+        super().add_done_callback(lambda future: self._workers.call(lambda: run(future)))
 
     def result(self, timeout: float | None = None) -> Any:
         """Blocks until the call has ended; in a handler, without holding up others meanwhile."""

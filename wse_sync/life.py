@@ -5,8 +5,9 @@ is the reader of the link, waits, and dials again. It blocks in the dialing of w
 the read of its link, and in ``_changed`` between links. It ends by itself; ``stop`` asks it to, and
 cuts what it blocks in.
 
-``_changed`` (a condition) guards everything here. Under it only the lock of the loop is taken, and
-that of the client above it; links are closed and signals posted without it.
+``_changed`` (a condition) guards what other threads see of it: the target, the attempt, what is
+being left, and whether it is over. Under it the locks of the dialer and of the client's status are
+taken; links are closed without it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Life:
         self._connection = client.connection
         self._changed = threading.Condition()
         self._target = target
-        self._attempt = _Attempt()
+        self._first = self._attempt = _Attempt()
         self._dialer: Dialer | None = None
         self._link: Link | None = None
         self._welcomed = False  # on the current link
@@ -91,19 +92,35 @@ class Life:
         self._client.set_status(WSE_STATUS.CONNECTING)
         self._thread.start()
 
-    def welcome(self, timeout: float | None) -> Any:
+    def welcome(self, timeout: float | None, attempt: _Attempt | None = None) -> Any:
         """Blocks until the server has let us in; what it raises is what ``connect`` raises."""
-        return self._await(self._attempt, timeout)
+        waiting = attempt or self._first
+        try:
+            with self._changed:
+                done = self._changed.wait_for(lambda: waiting.done, timeout)
+        except BaseException:  # Ctrl-C
+            self._client.disconnect()
+            raise
+        if not done:
+            self._client.disconnect()
+            raise WseTimeoutError(
+                WSE_ERROR.CONNECTION_CLOSED, message=f"no welcome within {timeout} s"
+            )
+        if waiting.error is not None:
+            raise waiting.error
+        return waiting.payload
 
-    def turn(self, target: Target, timeout: float | None) -> Any:
-        """Leaves for another target, and blocks until that has let us in."""
+    def turn(self, target: Target) -> _Attempt | None:
+        """Leaves for another target; None if this life is over."""
         if self._thread is threading.current_thread():
             raise WseError(
                 WSE_ERROR.CLIENT_ALREADY_CONNECTED,
                 message="jump() in a callable identity or a solver would wait for itself",
             )
         with self._changed:
-            if self.over or self._stopping:
+            if self.over:
+                return None
+            if self._stopping:
                 raise WseConnectionError(
                     WSE_ERROR.CONNECTION_CLOSED, message="the client is being disconnected"
                 )
@@ -114,23 +131,12 @@ class Life:
             link, dialer = self._link, self._dialer
             self._changed.notify_all()
         self._leave(link, dialer)
-        return self._await(attempt, timeout)
+        return attempt
 
-    def _await(self, attempt: _Attempt, timeout: float | None) -> Any:
-        try:
-            with self._changed:
-                done = self._changed.wait_for(lambda: attempt.done, timeout)
-        except BaseException:  # Ctrl-C
-            self._client.disconnect()
-            raise
-        if not done:
-            self._client.disconnect()
-            raise WseTimeoutError(
-                WSE_ERROR.CONNECTION_CLOSED, message=f"no welcome within {timeout} s"
-            )
-        if attempt.error is not None:
-            raise attempt.error
-        return attempt.payload
+    def join(self) -> None:
+        """Waits for the thread of a life that is over; it has nothing left to wait for."""
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
     def stop(self, reason: str, timeout: float) -> None:
         """Ends this life and waits for the thread, unless it is the caller's."""
@@ -280,7 +286,11 @@ class Life:
             self._welcomed = self._ever_welcomed = True
         if not self._connection.attach(link):
             return
-        self._client.set_status(WSE_STATUS.READY)
+        with self._changed:
+            # Who sets the verdict takes this lock next, in _lost: READY cannot come after its
+            # status.
+            if link.verdict is None:
+                self._client.set_status(WSE_STATUS.READY)
         self._post(partial(self._client.when.ready.settle, self._client, payload))
         with self._changed:
             if not self._turning:
@@ -296,22 +306,23 @@ class Life:
         self._connection.detach(code, reason, suspend=expected)
         closed = partial(client.when.closed.settle, client, code, reason)
         self._connection.lane.leave(link, closed)
-        if expected:
-            client.set_status(WSE_STATUS.RE_CONNECTING)
-        elif turning:
-            client.set_status(WSE_STATUS.CONNECTING)
+        with self._changed:
+            if expected:
+                client.set_status(WSE_STATUS.RE_CONNECTING)
+            elif turning:
+                client.set_status(WSE_STATUS.CONNECTING)
 
     def _goes_on(self, ended: _Ended, failures: int) -> bool:
         """Whether to dial again; after the wait that is due."""
         with self._changed:
-            if self._turning:
-                return not self._stopping
-            if self._stopping or not ended.again or not self._client.reconnect:
-                return False
-            self._changed.wait_for(
-                lambda: self._stopping or self._turning, self._client.backoff.delay(failures)
-            )
-            return not self._stopping
+            waits = ended.again and self._client.reconnect and not self._turning
+            if waits:
+                self._changed.wait_for(
+                    lambda: self._stopping or self._turning, self._client.backoff.delay(failures)
+                )
+            # Decided in one step: a jump comes before it and is heeded, or finds it over.
+            self.over = self._stopping or not (waits or self._turning)
+            return not self.over
 
     def _go_offline(self, ended: _Ended) -> None:
         self._connection.detach(ended.code, ended.reason)

@@ -33,6 +33,7 @@ _log = logging.getLogger("wse_sync")
 CLOSE_TIMEOUT = 3.0
 
 _ABNORMAL, _INTERNAL_ERROR, _TRY_LATER = 1006, 1011, 1013
+_PAUSED_INTERVAL = 1.0  # s between pings while the reader has stopped
 _DRAIN_BYTES = 64 * 1024
 
 
@@ -65,8 +66,8 @@ class Link:
     ) -> None:
         self.transport = transport
         self.outbox = Outbox(transport.stream, loop, max_queue_bytes, self.overflow)
-        #: Set by the reader while it waits for room: silence is no sign of death then.
         self.paused = False
+        self._pause_beat: Timer | None = None
         self.verdict: tuple[int, str] | None = None
         self._loop = loop
         self._ping_interval = ping_interval
@@ -79,6 +80,8 @@ class Link:
         self._cutter: Timer | None = None
         self._pinged_at: float | None = None
         self._ended = threading.Event()
+        self._told = threading.Lock()  # held until on_lost has returned
+        self._told.acquire()
 
     def run(self) -> tuple[int, str]:
         """Reads until the link is over, then closes the stream; returns the verdict."""
@@ -93,13 +96,16 @@ class Link:
             if lost.drain and self.verdict is None:
                 self._on_fault(lost.code, lost.reason)
             self._decide(lost.code, lost.reason)
+            # Another thread may have given the verdict and still be telling: whoever opens the next
+            # link after this one would be told of the wrong end.
+            self._told.acquire(timeout=CLOSE_TIMEOUT)
             self.outbox.seal()
             if lost.drain:
                 self._drain()
             self.outbox.wait_until_sent(CLOSE_TIMEOUT)
         finally:
             with self._lock:
-                timers = self._heartbeat, self._cutter
+                timers = self._heartbeat, self._cutter, self._pause_beat
             for timer in timers:
                 if timer is not None:
                     timer.cancel()
@@ -137,7 +143,7 @@ class Link:
         """
         if self._judge(code, str(reason)):
             # First here, then there: whoever hears of it can see it.
-            self._on_lost(code, str(reason))
+            self._tell(code, str(reason))
             self._say_goodbye(code, str(reason), at_once=at_once, timeout=timeout)
 
     def fail(self, code: int = _ABNORMAL, reason: str = "") -> None:
@@ -145,7 +151,33 @@ class Link:
         first = self._judge(code, reason)
         self.cut()
         if first:
-            self._on_lost(code, reason)
+            self._tell(code, reason)
+
+    def pause(self) -> None:
+        """The reader stops reading for a while: silence is no sign of death then.
+
+        The other side hears no pongs from us meanwhile, but wants to see life: so it gets pings,
+        also if this end has no heartbeat.
+        """
+        self.paused = True
+        self._beat_paused()
+
+    def resume(self) -> None:
+        """The reader reads again."""
+        self.transport.stream.last_received = monotonic()
+        with self._lock:
+            self.paused = False
+            timer, self._pause_beat = self._pause_beat, None
+        if timer is not None:
+            timer.cancel()
+
+    def _beat_paused(self) -> None:
+        if not self.outbox.write_control(self.transport.encode_ping()):
+            self.fail()
+            return
+        with self._lock:
+            if self.paused and self.verdict is None:
+                self._pause_beat = self._loop.call_later(_PAUSED_INTERVAL, self._beat_paused)
 
     def cut(self) -> None:
         """Ends the wait for the answer to a close; any thread."""
@@ -177,7 +209,13 @@ class Link:
 
     def _decide(self, code: int, reason: str) -> None:
         if self._judge(code, reason):
+            self._tell(code, reason)
+
+    def _tell(self, code: int, reason: str) -> None:
+        try:
             self._on_lost(code, reason)
+        finally:
+            self._told.release()
 
     def _say_goodbye(
         self, code: int, reason: str, *, at_once: bool = False, timeout: float = CLOSE_TIMEOUT
@@ -215,6 +253,8 @@ class Link:
     def _beat(self) -> None:
         """Looks whether there was life since the last time: bytes in, or bytes that went out."""
         assert self._ping_interval is not None
+        if self.verdict is not None:
+            return
         now = monotonic()
         last = now if self.paused else self.transport.stream.last_received
         if self.outbox.waiting_bytes:
@@ -222,8 +262,9 @@ class Link:
         if self._pinged_at is not None and last >= self._pinged_at:
             self._pinged_at = None
         if self._pinged_at is None and (self.paused or now >= last + self._ping_interval):
-            # Also while paused: the other side gets no pongs from us then, but wants to see life.
-            self.outbox.write_control(self.transport.encode_ping())
+            if not self.outbox.write_control(self.transport.encode_ping()):
+                self.fail()
+                return
             self._pinged_at = last = now
         if self._pinged_at is None or self._ping_timeout is None:
             self._pinged_at = None

@@ -27,6 +27,7 @@ _log = logging.getLogger("wse_sync")
 _LINGER = 1.0  # s the thread stays without work, so that a busy program does not restart it
 _SLACK = 64  # cancelled timers that may lie about before they are swept out
 _FOREVER = 3600.0
+_SLICE = 0.05
 
 
 class Timer:
@@ -95,19 +96,21 @@ class Loop:
                 self._selector.unregister(sock)
 
     def rest(self, timeout: float) -> None:
-        """Waits until the thread has ended, if there is nothing left for it to do."""
-        with self._lock:
-            thread = self._thread
-            if (
-                thread is None
-                or self._live
-                or self._watched
-                or thread is threading.current_thread()
-            ):
+        """Waits until the thread has ended, for as long as there is nothing for it to do."""
+        deadline = monotonic() + timeout
+        while True:
+            with self._lock:
+                thread = self._thread
+                if thread is None or thread is threading.current_thread():
+                    return
+                if self._live or self._watched:
+                    return
+                self._hurry = True
+                self._ensure_awake(0.0)
+            # In slices: others of this process may give it something to do at any time.
+            thread.join(min(_SLICE, max(0.0, deadline - monotonic())))
+            if not thread.is_alive() or monotonic() >= deadline:
                 return
-            self._hurry = True
-            self._ensure_awake(0.0)
-        thread.join(timeout)
 
     def _cancel(self, timer: Timer) -> None:
         with self._lock:

@@ -137,7 +137,3 @@ class Registry:
                 return False
             del self._clients[client.cid]
             return True
-
-    def connections(self) -> list[WseConnection]:
-        """Everybody who is there now."""
-        return [conn for client in self.clients.values() for conn in client.conns.values()]

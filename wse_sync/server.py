@@ -200,6 +200,10 @@ class WseServer(Endpoint):
             connection.link.wait(_LAST_WAIT)
         if listener is not None:
             listener.join(_LAST_WAIT)
+        with self._lock:
+            started_again = not self._closing
+        if started_again:
+            return
         self.channel.interrupt("the server is closed")
         if not self.workers.join(max(0.0, deadline - monotonic())):
             self.log.warning("closed, but handlers are still running")
@@ -269,7 +273,9 @@ class WseServer(Endpoint):
         Raises:
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        return self.send_to(self.registry.connections(), type, payload)
+        with self._lock:
+            connections = list(self._connections)  # strangers as well: they take nothing yet
+        return self.send_to(connections, type, payload)
 
     def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
         """Packs a message once and sends it to those connections that are open."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Callable
 
@@ -102,7 +103,7 @@ def test_idle_threads_are_used_again(workers: Workers) -> None:
     for count in range(1, 50):
         workers.run(lambda: names.add(threading.current_thread().name))
         names.wait_for(count)
-        wait_until(lambda: workers._idle == 1)
+        wait_until(lambda: len(workers._idle) == 1)
     assert len(set(names.items)) == 1
 
 
@@ -368,6 +369,66 @@ def test_not_everybody_may_wait_without_a_place() -> None:
     assert workers.join(PATIENCE)
 
 
+# A system that has no more threads
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """No thread can be started meanwhile."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_without_a_thread_a_task_raises_and_later_ones_run(workers: Workers) -> None:
+    for give in (workers.run, workers.call):
+        with no_threads(), pytest.raises(RuntimeError):
+            give(pause)
+        ran = threading.Event()
+        give(ran.set)
+        wait_event(ran)
+        assert workers.join(PATIENCE)
+
+
+def test_without_a_thread_no_place_is_lost() -> None:
+    workers = Workers(2)
+    with no_threads():
+        for _ in range(10):
+            with pytest.raises(RuntimeError):
+                workers.call(pause)
+    gates = [Gate(), Gate()]
+    for gate in gates:
+        workers.call(gate)
+    for gate in gates:
+        gate.wait_entered()
+        gate.open()
+    assert workers.join(PATIENCE)
+
+
+def test_without_a_thread_a_call_that_waits_loses_none_of_those_behind_it() -> None:
+    """The place that it gives up needs a thread."""
+    workers = Workers(1)
+    first, ran = Gate(), Recorder()
+
+    def call() -> None:
+        first()
+        with no_threads(), suppress(RuntimeError):
+            workers.wait(lambda: None)
+        ran.add("first")
+
+    workers.call(call)
+    first.wait_entered()
+    workers.call(lambda: ran.add("second"))
+    workers.call(lambda: ran.add("third"))
+    first.open()
+    assert sorted(ran.wait_for(3)) == ["first", "second", "third"]
+    assert workers.join(PATIENCE)
+
+
 # Join
 
 
@@ -591,7 +652,7 @@ def test_an_idle_lane_keeps_no_thread(workers: Workers) -> None:
         lane.post(lambda: ran.add(1))
         ran.wait_for(len(ran.items))
     ran.wait_for(20)
-    wait_until(lambda: workers._idle == len(workers_alive()))
+    wait_until(lambda: len(workers._idle) == len(workers_alive()))
     assert workers.join(PATIENCE)
 
 
@@ -927,7 +988,7 @@ def test_a_worker_that_has_left_a_lane_is_in_none(workers: Workers) -> None:
     ran = Recorder()
     lane.post(lambda: ran.add(1))
     ran.wait_for(1)
-    wait_until(lambda: workers._idle == 1)
+    wait_until(lambda: len(workers._idle) == 1)
     gate = Gate()
     first = stuck(lane)
     workers.run(lambda: workers.wait(gate, lane))

@@ -193,6 +193,12 @@ class End:
         """Cuts the link from this side."""
         self.transport.stream.abort()
 
+    def reset(self) -> None:
+        """Ends the TCP connection with a reset."""
+        sock: socket.socket = getattr(self.transport.stream, "_sock")  # noqa: B009
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
     def close(self) -> None:
         """Gives the stream back."""
         self._outbox.close()

@@ -405,12 +405,8 @@ def test_the_end_within_a_frame_is_1006(ends: Ends, cut: int) -> None:
 
 
 def test_a_reset_is_1006(websockets: Ends) -> None:
-    """With unread bytes in its buffer, the system answers with a reset instead of an end."""
-    near, far = websockets
-    near.send("never read")
-    near.flush()
-    far.close()
-    assert end_of(near.lost()) == (1006, "", False)
+    websockets.far.reset()
+    assert end_of(websockets.near.lost()) == (1006, "", False)
 
 
 def test_abort_wakes_the_reader_from_another_thread(ends: Ends) -> None:

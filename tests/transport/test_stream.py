@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -307,6 +308,22 @@ def test_without_dontwait_every_socket_is_waited_for(monkeypatch: pytest.MonkeyP
     with here, there, monkeypatch.context() as patch:
         patch.delattr(socket, "MSG_DONTWAIT")
         assert type(open_stream(here)) is WaitingStream
+
+
+def test_without_poll_a_socket_is_waited_for_with_select(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = connected()
+    stream = WaitingStream(here)
+    with there, monkeypatch.context() as patch:
+        patch.delattr(select, "poll")
+        reading = Thread(lambda: stream.receive(10))
+        there.sendall(b"x")
+        assert reading.result() == b"x"
+        ending = Thread(lambda: stream.receive(10))
+        stream.abort()
+        assert ending.result() == b""
+    stream.close()
 
 
 @pytest.mark.parametrize("kind", [SocketStream, WaitingStream])
