@@ -1,4 +1,4 @@
-"""The procedures that one end offers. ``_lock`` guards the table; any thread comes here."""
+"""The procedures that one end offers. Any thread comes here; ``_lock`` guards changes of the table."""
 
 from __future__ import annotations
 

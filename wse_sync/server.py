@@ -1,7 +1,8 @@
 """The server: who may come in, who is there, and how to reach them.
 
 Threads: everything here may be called from any thread. ``_lock`` guards the set of connections, the
-listener and the flags. Under it, only locks of objects are taken that nobody else knows yet.
+listener and the flags. Under it, the lock of the channel is taken, and those of objects that nobody
+else knows yet.
 """
 
 from __future__ import annotations

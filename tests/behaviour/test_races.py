@@ -181,3 +181,96 @@ def test_33_a_jump_in_a_callable_identity_is_refused_and_does_not_hang(
         client.connect(lambda: client.jump(server.url))
     assert caught.value.code == WSE_ERROR.CLIENT_ALREADY_CONNECTED
     assert client.connect("ann") == {"hello": "ann"}
+
+
+def test_33_a_jump_at_the_moment_when_the_client_goes_offline_connects(
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = make_server(), make_server()
+    client = connect(here)
+    inside, go_on = threading.Event(), threading.Event()
+    interrupt = client.channel.interrupt
+
+    def slow(why: str) -> None:
+        inside.set()
+        wait_event(go_on)
+        interrupt(why)
+
+    monkeypatch.setattr(client.channel, "interrupt", slow)
+    here.drop_client("ann")
+    wait_event(inside)
+    jumping = Thread(lambda: client.jump(there.url))
+    go_on.set()
+    assert jumping.result() == {"hello": "ann"}
+    assert client.status == WSE_STATUS.READY
+
+
+def test_30_the_end_of_one_life_does_not_fall_into_the_next(
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server()
+    client = connect(server)
+    inside, go_on = threading.Event(), threading.Event()
+    set_status = client.set_status
+
+    def slow(status: WSE_STATUS) -> None:
+        if status is WSE_STATUS.OFFLINE and not inside.is_set():
+            inside.set()
+            wait_event(go_on)
+        set_status(status)
+
+    monkeypatch.setattr(client, "set_status", slow)
+    server.drop_client("ann")
+    wait_event(inside)
+    connecting = Thread(lambda: client.connect("ann"))
+    go_on.set()
+    assert connecting.result() == {"hello": "ann"}
+    assert client.status == WSE_STATUS.READY
+    assert client.wait(0) is False
+
+
+def test_35_a_link_that_was_reset_is_noticed_also_while_the_reader_waits_for_room(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    server = make_server(ping_interval=0.2, ping_timeout=0.2, max_queue_bytes=50_000)
+    go_on, entered = threading.Event(), threading.Event()
+
+    def slow(conn: WseConnection, payload: str) -> None:
+        entered.set()
+        wait_event(go_on)
+
+    server.channel.on("news", slow)
+    with FaultProxy(server.url) as proxy:
+        client = make_client(proxy.url, ping_interval=None)
+        client.connect("ann")
+        for _ in range(20):
+            client.send("news", "x" * 10_000)
+        wait_event(entered)
+        proxy.cut(reset=True)
+        wait_until(lambda: not server.clients, lambda: server.clients)
+        assert not go_on.is_set()
+        go_on.set()
+
+
+def test_42_a_reader_that_waits_for_room_shows_life_without_a_heartbeat_of_its_own(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    server = make_server(ping_interval=None, max_queue_bytes=50_000)
+    go_on, handled = threading.Event(), Recorder()
+
+    def slow(conn: WseConnection, payload: int) -> None:
+        wait_event(go_on)
+        handled.add(conn.conn_id)
+
+    server.channel.on("news", slow)
+    client = make_client(server, ping_interval=1.0, ping_timeout=2.0)
+    closed = Recorder()
+    client.when.closed(closed)
+    client.connect("ann")
+    for _ in range(20):
+        client.send("news", "x" * 10_000)
+    # Longer than the client would wait for somebody who is silent.
+    assert not client.wait(5.0)
+    go_on.set()
+    handled.wait_for(20)
+    assert closed.items == []
