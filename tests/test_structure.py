@@ -28,7 +28,17 @@ LAYERS = (
     ("edges", ("transport.", "signals", "channel", "procedures")),
     (
         "runtime",
-        ("loop", "outbox", "dispatch", "futures", "link", "endpoint", "service", "connection"),
+        (
+            "loop",
+            "outbox",
+            "workers",
+            "dispatch",
+            "futures",
+            "link",
+            "endpoint",
+            "service",
+            "connection",
+        ),
     ),
     ("sides", ("life", "registry", "sessions")),
     ("entry", ("wsgi", "standalone")),

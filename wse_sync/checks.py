@@ -14,6 +14,7 @@ __all__ = [
     "check_callable",
     "check_counts",
     "check_finite",
+    "check_periods",
     "check_seconds",
 ]
 

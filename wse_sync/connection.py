@@ -20,7 +20,7 @@ from typing import Any
 
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
-from .core.calls import Calls, OpenCall
+from .core.calls import Calls
 from .core.failures import error_from
 from .core.peer import Answer, Call, Event, Message, Peer
 from .dispatch import Lane
@@ -259,7 +259,7 @@ class Connection:
         for call in calls:
             details = {"rp": call.name, "disconnected": [code, reason]}
             message = f"the link was lost ({code}{' ' * bool(reason)}{reason})"
-            _fail(call, error_of(WSE_ERROR.RP_DISCONNECT, details, message))
+            call.reply.set_exception(error_of(WSE_ERROR.RP_DISCONNECT, details, message))
 
     # Inside
 
@@ -318,7 +318,8 @@ class Connection:
             if following is not None:
                 self._arm(following)
         for call in late:
-            _fail(call, error_of(WSE_ERROR.RP_TIMEOUT, {"rp": call.name}, "no answer in time"))
+            error = error_of(WSE_ERROR.RP_TIMEOUT, {"rp": call.name}, "no answer in time")
+            call.reply.set_exception(error)
 
     def _settle(self, event: Answer) -> None:
         """Ends the call of ours that was answered; one that is not open is dropped."""
@@ -327,7 +328,7 @@ class Connection:
         if call is None:
             return
         if event.failed:
-            _fail(call, error_from(event.payload, call.name))
+            call.reply.set_exception(error_from(event.payload, call.name))
         else:
             call.reply.set_result(event.payload)
 
@@ -349,7 +350,3 @@ class Connection:
         with self._lock:
             if self._link is link:
                 link.send(data, bounded=not self._waits_for_room)
-
-
-def _fail(call: OpenCall[Reply], error: WseError) -> None:
-    call.reply.set_exception(error)

@@ -1,231 +1,23 @@
-"""Which thread runs which handler, and in which order.
+"""In which order the handlers of one connection run.
 
-All code of users runs in :class:`Workers`: threads of one endpoint that start when there is work
-and end when there is none. A :class:`Lane` is the order of one connection: its messages run one at
-a time; a call that reaches the front is handed to a worker and the lane goes on.
-
-Locks: ``Workers._lock`` guards its counters and backlog, ``Lane._lock`` what waits in the lane.
-Both are held for a few lines without I/O or user code. A worker may be started under the lock of a
-lane; otherwise neither is taken under another lock of this module.
+A :class:`Lane` runs its messages one at a time; a call that reaches the front is handed to the
+workers and the lane goes on. ``Lane._lock`` guards what waits; it is held for a few lines without
+I/O or user code. A worker may be started under it; otherwise nothing is taken under it.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-__all__ = ["Lane", "Workers"]
+from .workers import Task, Workers, guard
 
-_log = logging.getLogger("wse_sync")
-_IDLE = 5.0  # s a worker waits for more work before it ends
+__all__ = ["Lane"]
+
 _ITEM_BYTES = 256  # what an item in a lane weighs besides its data
-_WAITING_FACTOR = 16  # so many times max_calls may wait for answers without holding a place
-_numbers = itertools.count(1)
-
-Task = Callable[[], None]
-ResultT = TypeVar("ResultT")
-
-
-class Workers:
-    """Threads that run user code, on demand.
-
-    Args:
-        max_calls: How many calls may run at the same time; others wait. Lanes are not counted: each
-            has one thread at the most.
-    """
-
-    def __init__(self, max_calls: int) -> None:
-        self._max_calls = max_calls
-        self._lock = threading.Lock()
-        self._idle: list[_Worker] = []  # the last to become idle is the first to work again
-        self._joiners: list[threading.Thread] = []
-        self._threads: set[threading.Thread] = set()
-        self._calls = 0
-        self._backlog: deque[Task] = deque()
-        self._waiting = 0
-        # .in_call: this thread holds one of the places for calls; .lane: the lane that it runs.
-        self._here = threading.local()
-
-    def run(self, task: Task) -> None:
-        """Runs a task in a thread of its own, at once."""
-        with self._lock:
-            if not self._idle:
-                self._hire(task)
-                return
-            worker = self._idle.pop()
-        worker.task = task
-        worker.wake.release()
-
-    def call(self, task: Task, waiting: Task | None = None) -> bool:
-        """Runs a task as one of the calls, as soon as there is a place.
-
-        Args:
-            task: What to run.
-            waiting: What to run in its place if it has to wait for one; None: the same.
-
-        Returns:
-            Whether there was a place at once.
-        """
-        with self._lock:
-            if self._calls >= self._max_calls:
-                self._backlog.append(waiting or task)
-                return False
-            self._calls += 1
-        try:
-            self.run(partial(self._run_calls, task))
-        except RuntimeError:  # the system gives us no thread
-            with self._lock:
-                self._calls -= 1
-            raise
-        return True
-
-    def wait(self, wait: Callable[[], ResultT], lane: Lane | None = None) -> ResultT:
-        """Runs ``wait``, which blocks until another call is answered, so that nobody is held up.
-
-        A call gives up its place meanwhile, or calls that call back could take all places and wait
-        for each other; afterwards it goes on at once, one more than the limit if need be. A handler
-        in the lane of the connection that is called lets calls pass, or the answer could wait for a
-        call that waits for the handler.
-
-        Args:
-            wait: What blocks.
-            lane: Of the connection that is called.
-        """
-        here: Lane | None = getattr(self._here, "lane", None)
-        if here is not None and here is lane:
-            here.let_calls_pass(True)
-            try:
-                return wait()
-            finally:
-                here.let_calls_pass(False)
-        if not getattr(self._here, "in_call", False) or not self._leave_place():
-            return wait()
-        try:
-            return wait()
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                self._calls += 1
-
-    def join(self, timeout: float) -> bool:
-        """Ends idle threads and waits for the busy ones; whether all have ended in time.
-
-        The caller's own thread is not waited for. Work that comes later starts new threads.
-        """
-        deadline = monotonic() + timeout
-        with self._lock:
-            # Handlers that end their endpoint at the same time do not wait for each other.
-            self._joiners.append(threading.current_thread())
-        try:
-            while True:
-                with self._lock:
-                    threads = self._threads.difference(self._joiners)
-                    dismissed, self._idle = self._idle, []
-                for worker in dismissed:  # they wake up without a task
-                    worker.wake.release()
-                if not threads:
-                    return True
-                left = deadline - monotonic()
-                if left <= 0:
-                    return False
-                threads.pop().join(left)
-        finally:
-            with self._lock:
-                self._joiners.remove(threading.current_thread())
-
-    def _hire(self, task: Task) -> None:
-        worker = _Worker(self._work)
-        worker.task = task
-        self._threads.add(worker)
-        try:
-            worker.start()
-        except RuntimeError:
-            self._threads.discard(worker)
-            raise
-
-    def _work(self, worker: _Worker) -> None:
-        try:
-            while self._run_task(worker):
-                with self._lock:
-                    if self._joiners:
-                        return
-                    self._idle.append(worker)
-                if not worker.wake.acquire(timeout=_IDLE):
-                    with self._lock:
-                        if worker in self._idle:
-                            self._idle.remove(worker)
-                            return
-                    worker.wake.acquire()  # somebody has just taken it off the list
-        finally:
-            with self._lock:
-                self._threads.discard(worker)
-
-    def _run_task(self, worker: _Worker) -> bool:
-        """Runs the task of a worker, if it has one; keeps no name for it while it is idle."""
-        if worker.task is None:
-            return False
-        _guard(worker.task)
-        worker.task = None
-        return True
-
-    def _run_calls(self, task: Task) -> None:
-        self._here.in_call = True
-        try:
-            following: Task | None = task
-            while following is not None:
-                _guard(following)
-                with self._lock:
-                    following = self._next_call()
-        finally:
-            self._here.in_call = False
-
-    def _next_call(self) -> Task | None:
-        """Who takes the place that becomes free; the lock is held."""
-        if self._backlog and self._calls <= self._max_calls:
-            return self._backlog.popleft()
-        self._calls -= 1
-        return None
-
-    def _leave_place(self) -> bool:
-        with self._lock:
-            if self._waiting >= _WAITING_FACTOR * self._max_calls:
-                return False
-            self._waiting += 1
-            following = self._next_call()
-        if following is None:
-            return True
-        try:
-            self.run(partial(self._run_calls, following))
-        except RuntimeError:  # no thread for it: it goes on waiting, and this call keeps its place
-            with self._lock:
-                self._waiting -= 1
-                self._backlog.appendleft(following)
-            return False
-        return True
-
-    def enter_lane(self, lane: Lane | None) -> None:
-        """Notes which lane this thread runs."""
-        self._here.lane = lane
-
-
-class _Worker(threading.Thread):
-    """One thread, with a place for its next task and a lock that it waits on for it."""
-
-    def __init__(self, work: Callable[[_Worker], None]) -> None:
-        super().__init__(name=f"wse-worker-{next(_numbers)}", daemon=True)
-        self.task: Task | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
-        self._work = work
-
-    def run(self) -> None:
-        self._work(self)
 
 
 class _Item(NamedTuple):
@@ -363,11 +155,11 @@ class Lane:
             self._running = True
 
     def _run(self) -> None:
-        self._workers.enter_lane(self)
+        self._workers.here.lane = self
         try:
             self._run_items()
         finally:
-            self._workers.enter_lane(None)
+            self._workers.here.lane = None
 
     def _run_items(self) -> None:
         while True:
@@ -377,9 +169,9 @@ class Lane:
                     return
                 item = self._items.popleft()
             if item.is_call:
-                _guard(partial(self._hand_over, item))
+                guard(partial(self._hand_over, item))
             else:
-                _guard(item.task)
+                guard(item.task)
                 self._weigh_out(item)
             del item  # or an idle lane would keep its last payload alive
 
@@ -401,11 +193,3 @@ class Lane:
     def _notify(self) -> None:
         if self._room is not None:
             self._room.notify_all()
-
-
-def _guard(task: Callable[[], Any]) -> None:
-    """The top of a thread that runs what is not ours: nothing gets past, nothing is hidden."""
-    try:
-        task()
-    except BaseException:
-        _log.exception("a task failed")

@@ -15,12 +15,12 @@ from .channel import Channel
 from .checks import bad_type, bad_value, check_counts, check_periods, check_seconds
 from .constants import WSE_ERROR
 from .core.peer import Message, Peer
-from .dispatch import Workers
 from .link import Link
 from .loop import loop
 from .procedures import Procedures
 from .protocol import Data, JsonProtocol, Protocol
 from .transport.base import Transport
+from .workers import Workers
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any, Protocol
 
-from .dispatch import Lane, Workers
+from .dispatch import Lane
+from .workers import Workers
 
 __all__ = ["BlockedCall", "CallFuture", "Reply"]
 

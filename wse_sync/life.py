@@ -33,6 +33,7 @@ __all__ = ["Life", "Target"]
 
 _numbers = itertools.count(1)
 _NORMAL, _ABNORMAL, _JUMP = 1000, 1006, 4000
+_GIVE_UP = 1.0  # s to say goodbye when the caller has waited for long enough
 _CUT_SHARE = 0.2  # of the time to stop: for the thread to notice that its link was cut
 
 
@@ -81,6 +82,8 @@ class Life:
         self._stop_reason = ""
         #: Whether the client is offline for good.
         self.over = False
+        self._speaking = False  # its last words
+        self._silent = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"wse-client-{next(_numbers)}", daemon=True
         )
@@ -99,10 +102,10 @@ class Life:
             with self._changed:
                 done = self._changed.wait_for(lambda: waiting.done, timeout)
         except BaseException:  # Ctrl-C
-            self._client.disconnect()
+            self._client.disconnect(timeout=_GIVE_UP)
             raise
         if not done:
-            self._client.disconnect()
+            self._client.disconnect(timeout=_GIVE_UP)
             raise WseTimeoutError(
                 WSE_ERROR.CONNECTION_CLOSED, message=f"no welcome within {timeout} s"
             )
@@ -134,9 +137,8 @@ class Life:
         return attempt
 
     def join(self) -> None:
-        """Waits for the thread of a life that is over; it has nothing left to wait for."""
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        """Waits for the last words of a life that is over; it has nothing left to wait for."""
+        self._silent.wait()
 
     def stop(self, reason: str, timeout: float) -> None:
         """Ends this life and waits for the thread, unless it is the caller's."""
@@ -148,8 +150,13 @@ class Life:
             link, dialer = self._link, self._dialer
             self._changed.notify_all()
         self._leave(link, dialer, timeout * (1 - _CUT_SHARE))
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline - monotonic()))
+        if self._thread is threading.current_thread() or self._thread.ident is None:
+            return
+        self._thread.join(max(0.0, deadline - monotonic()))
+        if self._thread.is_alive():
+            # It looks up a name, or asks a proxy: nobody can end that. What it finds is dropped.
+            ended = _Ended(_ABNORMAL, "", False, _stopped_error())
+            self._go_offline(ended, abandoned=True)
 
     def _leave(self, link: Link | None, dialer: Dialer | None, timeout: float = 3.0) -> None:
         if dialer is not None:
@@ -199,13 +206,12 @@ class Life:
         handshake = ClientHandshake(self._client.protocol)
         hi = handshake.hi(identity, target.meta)
         try:
-            transport = self._dial(target.url)
+            code, reason = self._read(self._dial(target.url), handshake, hi)
         except DialFailed as failure:
             details = {} if failure.status is None else {"status": failure.status}
             error = WseConnectionError(WSE_ERROR.WS_CLIENT_ERROR, details, str(failure))
             self._client.log.info("%s", failure)
             return _Ended(_ABNORMAL, "", not failure.final, error)
-        code, reason = self._read(transport, handshake, hi)
         if self._failure is not None:
             return _Ended(code, reason, False, self._failure)
         return _Ended(code, reason, code in RETRY_CODES, _closed_error(code, reason))
@@ -240,11 +246,14 @@ class Life:
             lambda code, reason: self._lost(link, code, reason),
             self._connection.faulted,
         )
-        link.attach()
-        self._connection.lane.enter(link)
         with self._changed:
+            if self._speaking:
+                transport.stream.close()
+                raise DialFailed("given up")
             self._link = link
             leaving = self._stopping or self._turning
+        link.attach()
+        self._connection.lane.enter(link)
         self._post(partial(self._client.when.connected.settle, self._client))
         link.send(hi)
         if leaving:
@@ -324,15 +333,19 @@ class Life:
             self.over = self._stopping or not (waits or self._turning)
             return not self.over
 
-    def _go_offline(self, ended: _Ended) -> None:
+    def _go_offline(self, ended: _Ended, *, abandoned: bool = False) -> None:
+        """The last words, said once: by the thread, or by who does not want to wait for it."""
+        with self._changed:
+            if self._speaking or (abandoned and self._link is not None):
+                return
+            self._speaking = self.over = True
+            stopping = self._stopping
         self._connection.detach(ended.code, ended.reason)
         self._client.channel.interrupt("the client is offline")
-        with self._changed:
-            self.over = True
-            stopping = self._stopping
         self._client.set_status(WSE_STATUS.OFFLINE)
         with self._changed:
             self._finish(_stopped_error() if stopping else ended.error)
+        self._silent.set()
 
     def _finish(self, error: BaseException | None, payload: Any = None) -> None:
         """Tells who waits how it went; the lock is held."""

@@ -88,7 +88,7 @@ class Link:
         try:
             self._start_heartbeat()
             lost = self._read()
-        except Exception:
+        except BaseException:  # of a protocol, maybe: whatever it is, the link has to end in order
             _log.exception("reading from %s failed", self.transport.peer)
             lost = LinkLost(_INTERNAL_ERROR)
             self._say_goodbye(_INTERNAL_ERROR, "", at_once=True)

@@ -1,4 +1,4 @@
-"""The procedures that one end offers. Any thread comes here; ``_lock`` guards changes of the table."""
+"""The procedures that one end offers. Any thread comes here; ``_lock`` guards changes."""
 
 from __future__ import annotations
 

@@ -254,8 +254,8 @@ class WseConnection(Connection):
             self._client, first, evicted = self._server.registry.add(self)
             self._only_link.transport.max_message_bytes = self._server.max_message_bytes
             self.lane.max_bytes = self._server.max_queue_bytes
-            self._only_link.send(data)
             self._open(self._only_link)
+            self._only_link.send(data)
         self._stop_auth_timer()
         if evicted is not None:
             evicted.drop(WSE_REASON.CLIENTS_CONCURRENCY)
@@ -281,7 +281,7 @@ class WseConnection(Connection):
             return self._only_link.outbox.write(packed.frame_for(self._only_link.transport))
 
     def __repr__(self) -> str:
-        who = "a stranger" if self._client is None else repr(self.cid)
+        who = "a stranger" if self._client is None else f"{self.cid!r:.80}"
         return f"<WseConnection {self.conn_id[:8]} of {who} {self.state} from {self.remote_addr}>"
 
 

@@ -341,6 +341,7 @@ def test_14_drop_client_fires_left_once(make_server: MakeServer, connect: Connec
         assert device.wait(10)
         assert device.status == WSE_STATUS.OFFLINE
     lives.wait_until(has("left"))
+    lives.wait_until(has("disconnected", 3))  # each in the lane of its own connection
     assert [item[2:] for item in named(lives, "disconnected")] == 3 * [(1000, "go away")]
     server.close()
     assert named(lives, "left") == [("left", "ann", 1000, "go away")]

@@ -8,9 +8,9 @@ import pytest
 
 from tests.support import PATIENCE
 from tests.transport.ends import Certificates
-from wse_sync.dispatch import Workers
 from wse_sync.loop import Loop
 from wse_sync.loop import loop as process_loop
+from wse_sync.workers import Workers
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from typing import Any, Callable
 import pytest
 
 from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
-from wse_sync.dispatch import _ITEM_BYTES, _WAITING_FACTOR, Lane, Workers
+from wse_sync.dispatch import _ITEM_BYTES, Lane
+from wse_sync.workers import _WAITING_FACTOR, Workers
 
 NEVER = 3600.0
 A_MOMENT = 0.05
@@ -108,7 +109,7 @@ def test_idle_threads_are_used_again(workers: Workers) -> None:
 
 
 def test_idle_threads_end(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wse_sync.dispatch._IDLE", 0.01)
+    monkeypatch.setattr("wse_sync.workers._IDLE", 0.01)
     ran = Recorder()
     for _ in range(10):
         workers.run(lambda: ran.add(1))
@@ -122,7 +123,7 @@ def test_no_task_is_lost_while_threads_come_and_go(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads that are about to end at the moment in which somebody counts on them."""
-    monkeypatch.setattr("wse_sync.dispatch._IDLE", 0.0005)
+    monkeypatch.setattr("wse_sync.workers._IDLE", 0.0005)
     ran = Recorder()
 
     def give(giver: int) -> None:
@@ -433,7 +434,7 @@ def test_without_a_thread_a_call_that_waits_loses_none_of_those_behind_it() -> N
 
 
 def test_join_ends_idle_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wse_sync.dispatch._IDLE", NEVER)
+    monkeypatch.setattr("wse_sync.workers._IDLE", NEVER)
     workers = Workers(4)
     gates = [Gate() for _ in range(10)]
     for gate in gates:
