@@ -154,7 +154,8 @@ class Life:
             return
         self._thread.join(max(0.0, deadline - monotonic()))
         if self._thread.is_alive():
-            # It looks up a name, or asks a proxy: nobody can end that. What it finds is dropped.
+            # It looks up a name or asks a proxy, which nobody can end; what it finds is dropped. Or
+            # it is about to end by itself, and has no more to say than we have.
             ended = _Ended(_ABNORMAL, "", False, _stopped_error())
             self._go_offline(ended, abandoned=True)
 
@@ -336,7 +337,7 @@ class Life:
     def _go_offline(self, ended: _Ended, *, abandoned: bool = False) -> None:
         """The last words, said once: by the thread, or by who does not want to wait for it."""
         with self._changed:
-            if self._speaking or (abandoned and self._link is not None):
+            if self._speaking or (abandoned and self._link is not None and not self._link.told):
                 return
             self._speaking = self.over = True
             stopping = self._stopping

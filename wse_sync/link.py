@@ -80,7 +80,9 @@ class Link:
         self._cutter: Timer | None = None
         self._pinged_at: float | None = None
         self._ended = threading.Event()
-        self._told = threading.Lock()  # held until on_lost has returned
+        #: Whether ``on_lost`` has returned: then nobody hears of this link any more.
+        self.told = False
+        self._told = threading.Lock()  # held until then
         self._told.acquire()
 
     def run(self) -> tuple[int, str]:
@@ -215,6 +217,7 @@ class Link:
         try:
             self._on_lost(code, reason)
         finally:
+            self.told = True
             self._told.release()
 
     def _say_goodbye(
