@@ -373,7 +373,7 @@ def test_31_one_link_at_a_time_and_one_attempt_for_each_loss(
     client.when.ready(ready)
     client.connect("ann")
     assert ready.wait_for(losses + 1) == list(range(losses + 1))
-    statuses.wait_until(lambda items: items[-1] == READY)
+    statuses.wait_until(lambda items: items[-1:] == [READY])
     assert server.connections == losses + 1
     assert max(most) == 1
 
@@ -386,7 +386,7 @@ def test_31_connect_while_reconnecting_starts_no_second_attempt(
         statuses = statuses_of(client)
         client.connect("ann")
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         with pytest.raises(WseError) as caught:
             client.connect("ann")
         assert caught.value.code == WSE_ERROR.CLIENT_ALREADY_CONNECTED
@@ -657,7 +657,7 @@ def test_31_what_is_sent_between_links_goes_out_after_the_reconnect_in_order(
         client.connect("ann")
         proxy.refuse()
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         for number in range(50):
             client.send("number", number)
         future = client.submit("add", [1, 2])
@@ -685,7 +685,7 @@ def test_31_past_max_queue_bytes_sends_between_links_raise_not_ready(
         client.connect("ann")
         proxy.refuse()
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         queued = 0
         with pytest.raises(ConnectionError) as caught:
             while queued < 1000:
@@ -701,7 +701,7 @@ def test_31_past_max_queue_bytes_sends_between_links_raise_not_ready(
         proxy.admit()
         received = numbers.wait_for(queued)
         assert [number for number, _ in received] == list(range(queued))
-        statuses.wait_until(lambda items: items[-1] == READY)
+        statuses.wait_until(lambda items: items[-1:] == [READY])
         client.send("number", [queued, ""])
         assert numbers.wait_for(queued + 1)[-1] == [queued, ""]
 
@@ -714,7 +714,7 @@ def test_31_a_call_queued_between_links_still_has_its_timeout(
         statuses = statuses_of(client)
         client.connect("ann")
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         with pytest.raises(TimeoutError) as caught:
             client.call("any", timeout=0.1)
         assert isinstance(caught.value, WseError)
@@ -729,7 +729,7 @@ def test_31_a_call_queued_between_links_ends_with_the_client(
         statuses = statuses_of(client)
         client.connect("ann")
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         future = client.submit("any")
         client.disconnect("enough")
         error = future.exception(PATIENCE)
@@ -957,7 +957,7 @@ def test_33_jump_works_between_links(make_server: MakeServer, make_client: MakeC
         statuses = statuses_of(client)
         client.connect("ann")
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         assert client.jump(there.url) == {"hello": "ann"}
         assert client.status == READY
 
@@ -1052,7 +1052,7 @@ def test_34_disconnect_while_reconnecting(
         client.connect("ann")
         proxy.refuse()
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
         if backoff is QUICK:
             assert proxy.wait_accepted(4)
         Thread(client.disconnect).result()
