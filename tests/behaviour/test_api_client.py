@@ -500,7 +500,7 @@ def test_late_handlers_of_ready_and_updated_are_called_at_once(
     assert ready.wait_for(1) == [{"hello": "ann"}]
     assert updated.wait_for(1) == [WSE_STATUS.READY]
     client.disconnect()
-    updated.wait_until(lambda items: items[-1] == WSE_STATUS.OFFLINE)
+    updated.wait_until(lambda items: items[-1:] == [WSE_STATUS.OFFLINE])
     late = Recorder()
     client.when.updated(late)
     assert late.wait_for(1) == [WSE_STATUS.OFFLINE]
@@ -692,7 +692,7 @@ def test_wait_tells_whether_the_client_is_offline_for_good(
         client.connect("ann")
         assert client.wait(0.01) is False
         proxy.cut()
-        statuses.wait_until(lambda items: items[-1] == WSE_STATUS.RE_CONNECTING)
+        statuses.wait_until(lambda items: items[-1:] == [WSE_STATUS.RE_CONNECTING])
         assert client.wait(0.01) is False
         client.disconnect()
         assert client.wait() is True
