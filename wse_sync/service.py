@@ -51,9 +51,7 @@ def answer(connection: Connection, link: Link, call: Call) -> None:
 
 def _answer_failure(connection: Connection, link: Link, call: Call, error: BaseException) -> None:
     endpoint = connection.endpoint
-    stack = None
-    if endpoint.debug:
-        stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    stack = _stack_of(error) if endpoint.debug else None
     payload = payload_of(error, call.name, stack)
     connection.respond(link, _pack_failure(connection, call, payload))
     level = logging.INFO if isinstance(error, WseError) else logging.ERROR
@@ -64,6 +62,14 @@ def _answer_failure(connection: Connection, link: Link, call: Call, error: BaseE
     failure = error_from(payload, call.name)
     failure.__cause__ = error.__cause__ if isinstance(error, WseError) else error
     endpoint.settle_error(failure, connection)
+
+
+def _stack_of(error: BaseException) -> str:
+    """The traceback as text; the caller gets his answer also if it cannot be made."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception as broken:  # a __str__ of the application's, or a fault of CPython 3.11
+        return f"(no traceback: {type(broken).__name__})"
 
 
 def _pack_failure(connection: Connection, call: Call, payload: dict[str, Any]) -> Data:

@@ -274,3 +274,21 @@ def test_42_a_reader_that_waits_for_room_shows_life_without_a_heartbeat_of_its_o
     go_on.set()
     handled.wait_for(20)
     assert closed.items == []
+
+
+def test_22_a_traceback_that_cannot_be_made_keeps_no_answer_back(
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython 3.11.0 to 3.11.8 may raise SystemError when two threads format one at once."""
+
+    def broken(*arguments: Any) -> list[str]:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    server = make_server(debug=True)
+    server.register("fail", lambda conn, payload: 1 // 0)
+    client = connect(server)
+    monkeypatch.setattr("wse_sync.service.traceback.format_exception", broken)
+    with pytest.raises(WseError) as caught:
+        client.call("fail")
+    monkeypatch.undo()
+    assert caught.value.details["origin"]["stack"] == "(no traceback: SystemError)"
