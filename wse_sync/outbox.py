@@ -130,20 +130,37 @@ class Outbox:
         return False
 
     def _put(self, frame: bytes) -> bool:
+        if self._frames:
+            self._keep(frame, 0)
+            return True
+        if self._stream.taken:
+            self._stream.taken.clear()  # of another frame
         try:
-            sent = 0 if self._frames else self._stream.send(frame)
-            if sent < len(frame):
-                self._frames.append(memoryview(frame)[sent:] if sent else frame)
-                self._bytes += len(frame) - sent
-                if len(self._frames) == 1:
-                    self._stream.watch(self._loop, self._flush)
+            sent = self._stream.send(frame)
         except LinkLost:
             self._break()
             return False
-        except BaseException:  # Ctrl-C: nobody knows how much of the frame has gone
-            self._break()
+        except BaseException:  # Ctrl-C
+            self._mend(frame)
             raise
+        self._keep(frame, sent)
         return True
+
+    def _keep(self, frame: bytes, sent: int) -> None:
+        """Notes what has not gone of a frame."""
+        if sent < len(frame):
+            self._frames.append(memoryview(frame)[sent:] if sent else frame)
+            self._bytes += len(frame) - sent
+            if len(self._frames) == 1:
+                self._stream.watch(self._loop, self._flush)
+
+    def _mend(self, frame: bytes) -> None:
+        """After Ctrl-C amid a send: a frame that has begun must be sent to its end."""
+        taken = self._stream.taken
+        if taken is None:
+            self._break()  # nobody knows whether it has begun
+        elif taken and taken[0]:
+            self._keep(frame, taken[0])
 
     def _flush(self) -> None:
         """Sends what goes; run by the loop when the stream is writable."""

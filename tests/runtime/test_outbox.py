@@ -321,6 +321,32 @@ def test_ctrl_c_amid_a_frame_breaks_the_stream_and_not_the_next_frame(loop: Loop
     outbox.close()
 
 
+@pytest.mark.parametrize("taken", [0, 3, 7])
+def test_ctrl_c_amid_a_frame_keeps_the_link_if_it_is_known_how_much_has_gone(
+    loop: Loop, taken: int
+) -> None:
+    here, there = memory.pair()
+    stream = here.stream
+    send = stream.send
+
+    def interrupted(data: bytes | memoryview) -> int:
+        if taken:
+            stream.taken = [send(data[:taken])]
+        raise KeyboardInterrupt
+
+    outbox = Outbox(stream, loop, 100, lambda: None)
+    outbox.write(b"before ")
+    stream.taken = []
+    with patch.object(stream, "send", interrupted), pytest.raises(KeyboardInterrupt):
+        outbox.write(b"a frame")
+    stream.taken = None
+    assert outbox.write(b" after")
+    assert outbox.wait_until_sent(PATIENCE)
+    expected = b"before " + (b"a frame" if taken else b"") + b" after"
+    assert there.stream.receive(100) == expected
+    outbox.close()
+
+
 def test_close_drops_what_waits_and_closes_the_stream(wire: Wire) -> None:
     fill(wire)
     wire.outbox.write(b"x" * 50)

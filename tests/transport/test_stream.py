@@ -14,6 +14,7 @@ from typing import Callable, NamedTuple
 
 import pytest
 
+from tests.programs import Program
 from tests.support import PATIENCE, Thread, wait_until
 from tests.transport.ends import Certificates
 from wse_sync.loop import Loop
@@ -415,3 +416,45 @@ def test_junk_in_tls_is_a_lost_link(certificates: Certificates) -> None:
     assert caught.value.code == 1006
     raw.close()
     stream.close()
+
+
+def test_29_ctrl_c_when_the_system_call_returns_does_not_hide_how_much_was_sent() -> None:
+    """The peer interrupts as soon as it has read: the likeliest moment of all."""
+    with Program(INTERRUPTED) as program:
+        assert program.end() == (0, ["500 interrupts, 0 unknown"], [])
+
+
+INTERRUPTED = """
+import signal
+import socket
+import threading
+
+from wse_sync.transport.stream import open_stream
+
+here, there = socket.socketpair()
+stream = open_stream(here)
+main = threading.get_ident()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def read():
+    while there.recv(100):
+        signal.pthread_kill(main, signal.SIGINT)
+
+
+signal.signal(signal.SIGINT, interrupt)
+threading.Thread(target=read, daemon=True).start()
+unknown = 0
+for _ in range(500):
+    stream.taken.clear()
+    try:
+        stream.send(b"x" * 10)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        unknown += stream.taken != [10]
+print("500 interrupts,", unknown, "unknown")
+"""

@@ -41,9 +41,12 @@ class Stream(abc.ABC):
 
     Attributes:
         last_received: When bytes last came in, on the monotonic clock.
+        taken: How much the last ``send`` took, also when a signal handler (Ctrl-C) raised before it
+            could return; empty if it took nothing. None: it cannot say.
     """
 
     last_received: float
+    taken: list[int] | None = None
 
     @abc.abstractmethod
     def receive(self, size: int) -> bytes:

@@ -20,6 +20,7 @@ from .base import LinkLost, Stream
 __all__ = ["SocketStream", "WaitingStream", "open_stream"]
 
 _ABNORMAL = 1006
+_FLAGS = (getattr(socket, "MSG_DONTWAIT", 0),)
 # TLS takes a piece whole or not at all, and says nothing of its progress: so, pieces.
 _PIECE_BYTES = 64 * 1024
 
@@ -45,6 +46,7 @@ class SocketStream(Stream):
         self._closed = False
         self.last_received = monotonic()
         self._prepare()
+        self._count()
 
     def _prepare(self) -> None:
         # A timeout would make sends partial and end links that are merely idle.
@@ -60,9 +62,17 @@ class SocketStream(Stream):
         self.last_received = monotonic()
         return data
 
+    def _count(self) -> None:
+        self.taken: list[int] | None = []
+
     def send(self, data: bytes | memoryview) -> int:
+        assert self.taken is not None
+        self.taken.clear()
         try:
-            return self._sock.send(data, socket.MSG_DONTWAIT)
+            # In one step of the interpreter: Ctrl-C, which is likely to be noticed when the system
+            # call returns, comes before all of it or after the count is noted.
+            self.taken.extend(map(self._sock.send, (data,), _FLAGS))
+            return self.taken[0]
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -105,6 +115,9 @@ class WaitingStream(SocketStream):
     def _prepare(self) -> None:
         super()._prepare()
         self._sock.setblocking(False)
+
+    def _count(self) -> None:
+        self.taken = None  # SSLSocket.send is many steps
 
     def receive(self, size: int) -> bytes:
         while True:
