@@ -106,6 +106,11 @@ class Signal(blinker.Signal):
                     break
             super().disconnect(receiver, sender)
 
+    def _disconnect(self, receiver_id: Any, sender_id: Any) -> None:
+        """blinker's own, which it also calls, without a lock, when a receiver is collected."""
+        with self._lock:
+            super()._disconnect(receiver_id, sender_id)
+
     def settle(self, sender: Any, *values: Any) -> None:
         """Lets it happen: runs the receivers, each on its own account."""
         named = dict(zip(self.names, values))
