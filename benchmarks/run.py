@@ -9,7 +9,7 @@ from pathlib import Path
 if __name__ == "__main__":
     # What is measured is the checkout that this file belongs to, installed or not.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from benchmarks import broadcasts, calls, idle, machine
+    from benchmarks import broadcasts, calls, idle, machine, sessions
 
     FIGURES = {
         "call": calls.one_caller,
@@ -17,6 +17,7 @@ if __name__ == "__main__":
         "broadcast": broadcasts.against_each,
         "stopped": broadcasts.stopped_reader,
         "idle": idle.idle,
+        "sessions": sessions.cost,
     }
     parser = argparse.ArgumentParser(description="Ratios of things run in turn.")
     parser.add_argument("figures", nargs="*", metavar="figure", help=f"of {', '.join(FIGURES)}")

@@ -74,6 +74,7 @@ class _Servers:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.wse = WseServer(lambda auth: auth.accept(auth.identity), port=0, **settings).start()
         self.wse.register("add", lambda _conn, payload: payload["a"] + payload["b"])
+        self.wse.channel.on("reading", lambda _conn, _payload: None)
         self._plain: dict[str, wsproto.connection.Connection] = {}
         self.urls = {
             "wse": self.wse.url,

@@ -39,6 +39,10 @@ def make_server(host: str, port: int) -> WseServer:
     def left(client: WseIdentity, code: int, reason: str) -> None:
         show(f"{client.cid} is gone")
 
+    # A link was lost, or found again. What is sent to the device meanwhile waits for it.
+    server.when.suspended(lambda conn: show(f"{conn.cid} is away"))
+    server.when.resumed(lambda conn: show(f"{conn.cid} is back"))
+
     @server.channel.on("reading")
     def reading(conn: WseConnection, values: dict[str, Any]) -> None:
         show(f"{conn.cid} reads {json.dumps(values)}")

@@ -1,4 +1,4 @@
-"""The main things in one process: logins, devices, messages, calls, and a link that is cut.
+"""The main things in one process: logins, devices, messages, calls, and a call that a cut survives.
 
 Run it with ``python examples/quickstart.py``. It needs nothing but wse_sync, talks over real
 sockets, and exits with 0 within a few seconds, or with an error if something went wrong.
@@ -29,7 +29,7 @@ PATIENCE = 10.0  # s; longer than anything here takes when it works
 USERS = {"key-of-ann": "ann", "key-of-bob": "bob"}
 
 
-def make_server(events: Queue[str]) -> WseServer:
+def make_server(events: Queue[str], kettle: threading.Event) -> WseServer:
     """A server for the users above, each with up to two devices."""
 
     def identify(auth: AuthRequest) -> None:
@@ -49,6 +49,14 @@ def make_server(events: Queue[str]) -> WseServer:
     def left(client: WseIdentity, code: int, reason: str) -> None:
         events.put(f"{client.cid} left ({code} {reason})")
 
+    @server.when.suspended
+    def suspended(conn: WseConnection) -> None:
+        events.put(f"{conn.cid}'s {conn.meta['kind']} is away")
+
+    @server.when.resumed
+    def resumed(conn: WseConnection) -> None:
+        events.put(f"{conn.cid}'s {conn.meta['kind']} is back")
+
     @server.channel.on("chat")
     def chat(conn: WseConnection, message: dict[str, str]) -> None:
         server.send(message["to"], "chat", f"{conn.cid} says: {message['text']}")
@@ -60,6 +68,12 @@ def make_server(events: Queue[str]) -> WseServer:
     @server.register("buy")
     def buy(conn: WseConnection, what: str) -> None:
         raise WseError("shop.sold-out", {"what": what}, f"no more {what} today")
+
+    @server.register("brew")
+    def brew(conn: WseConnection, what: str) -> str:
+        events.put(f"brewing {what}")
+        kettle.wait(PATIENCE)
+        return f"a pot of {what}"
 
     return server
 
@@ -119,28 +133,32 @@ def call_both_ways(server: WseServer, bob: WseClient) -> None:
         print("  bob:", error)
 
 
-def go_through_a_tunnel(cable: Cable, phone: WseClient, bob: WseClient) -> None:
-    print("A link is cut and comes back")
+def go_through_a_tunnel(
+    cable: Cable, phone: WseClient, bob: WseClient, events: Queue[str], kettle: threading.Event
+) -> None:
+    print("A link is cut in the middle of a call, and the answer arrives")
     states: Queue[WSE_STATUS] = Queue()
     phone.when.updated(states.put)
     inbox = bob.channel.listen("chat")
+    tea = phone.submit("brew", "green tea")
+    print("  server:", events.get(timeout=PATIENCE))
     cable.cut()
+    print("  server:", events.get(timeout=PATIENCE))
     while states.get(timeout=PATIENCE) is not WSE_STATUS.RE_CONNECTING:
         pass
     print("  ann's phone:", phone.status)
     phone.send("chat", {"to": "bob", "text": "I am in a tunnel"})
-    total = phone.submit("add", [20, 22])
+    kettle.set()  # the tea is ready, and there is no link to say so
     cable.plug()
-    while states.get(timeout=PATIENCE) is not WSE_STATUS.READY:
-        pass
-    print("  ann's phone:", phone.status)
+    print("  server:", events.get(timeout=PATIENCE))
     print("  bob:", inbox.get(PATIENCE))
-    print("  ann's phone: 20 + 22 =", total.result(PATIENCE))
+    print("  ann's phone:", tea.result(PATIENCE))
 
 
 def main() -> None:
     events: Queue[str] = Queue()
-    with make_server(events) as server:
+    kettle = threading.Event()
+    with make_server(events, kettle) as server:
         assert server.port is not None  # it listens
         cable = Cable(server.port)
         cable.plug()
@@ -176,7 +194,7 @@ def main() -> None:
         print("  bob:", at_bob.get(PATIENCE))
 
         call_both_ways(server, bob)
-        go_through_a_tunnel(cable, phone, bob)
+        go_through_a_tunnel(cable, phone, bob, events, kettle)
 
         print("Everybody leaves")
         bob.disconnect()

@@ -9,23 +9,27 @@ network dropped every packet.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import selectors
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from types import TracebackType
-from typing import Callable
+from typing import Callable, TypeVar
 from urllib.parse import urlsplit
 
 CHUNK_BYTES = 65536
 PATIENCE = 10.0  # s; only bounds a failure
 LINGER_ZERO = struct.pack("ii", 1, 0)  # close() then sends a RST
 
+ProxyT = TypeVar("ProxyT", bound="FaultProxy")
 Command = tuple[Callable[[], None], threading.Event]
 
 
-class _End:
+class End:
     """One socket of a link, with the bytes that wait to be written to it."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -38,18 +42,18 @@ class _End:
         self.stalled = False  # it is not read from
 
 
-class _Link:
+class Link:
     """The two ends of one forwarded connection: the client's, and the server's."""
 
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
-        self.near = _End(near)
-        self.far = _End(far)
+        self.near = End(near)
+        self.far = End(far)
         self.discards = False  # cut with a FIN: what still comes is thrown away
 
-    def directions(self) -> list[tuple[_End, _End]]:
+    def directions(self) -> list[tuple[End, End]]:
         return [(self.near, self.far), (self.far, self.near)]
 
-    def ends(self) -> list[_End]:
+    def ends(self) -> list[End]:
         return [self.near, self.far]
 
 
@@ -67,13 +71,15 @@ class FaultProxy:
         self._listener.bind(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._refusing = False
         self._closing = False
         self._changed = threading.Condition()
         self._accepted = 0
         self._forwarded = 0
         self._commands: deque[Command] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_numbers = itertools.count()
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
@@ -82,7 +88,7 @@ class FaultProxy:
         if listening:
             self.listen()
 
-    def __enter__(self) -> FaultProxy:
+    def __enter__(self: ProxyT) -> ProxyT:
         return self
 
     def __exit__(
@@ -176,9 +182,10 @@ class FaultProxy:
 
     def _run(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._pause()):
                 self._ready(key)
             self._run_commands()
+            self._run_timers()
             for link in list(self._links):
                 self._watch(link)
         self._reset_all()
@@ -200,6 +207,19 @@ class FaultProxy:
                 action()
             done.set()
 
+    def _call_later(self, seconds: float, action: Callable[[], None]) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._timers, (due, next(self._timer_numbers), action))
+
+    def _pause(self) -> float | None:
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+
+    def _run_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            _, _, action = heapq.heappop(self._timers)
+            with self._changed:
+                action()
+
     def _listen(self) -> None:
         self._listener.listen()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -217,9 +237,11 @@ class FaultProxy:
             except OSError:
                 _reset(near)
                 return
-            self._links.add(_Link(near, far))
+            link = Link(near, far)
+            self._links.add(link)
+            self._opened(link)
 
-    def _pump(self, link: _Link) -> None:
+    def _pump(self, link: Link) -> None:
         try:
             for source, target in link.directions():
                 self._forward(link, source, target)
@@ -229,14 +251,15 @@ class FaultProxy:
             if all(end.at_eof and end.finished for end in link.ends()):
                 self._drop(link, reset=False)
 
-    def _forward(self, link: _Link, source: _End, target: _End) -> None:
+    def _forward(self, link: Link, source: End, target: End) -> None:
         if source.stalled and not link.discards:
             return
         if not target.unsent and not source.at_eof:
-            data = _read(source.sock)
+            data = _read(source.sock, self._may_read(link))
             source.at_eof = data == b""
-            if data and not link.discards:
+            if data and not link.discards and not target.finished:
                 target.unsent = data
+                self._took(link, len(data))
         if target.unsent:
             sent = _write(target.sock, target.unsent)
             target.unsent = target.unsent[sent:]
@@ -246,7 +269,17 @@ class FaultProxy:
             target.finished = True
             target.sock.shutdown(socket.SHUT_WR)
 
-    def _watch(self, link: _Link) -> None:
+    def _opened(self, link: Link) -> None:
+        """A link begins."""
+
+    def _may_read(self, link: Link) -> int:
+        """How many bytes of a link may be read in one go, at least one."""
+        return CHUNK_BYTES
+
+    def _took(self, link: Link, count: int) -> None:
+        """So many bytes were read, and are forwarded next."""
+
+    def _watch(self, link: Link) -> None:
         for source, target in link.directions():
             wanted = 0
             readable = link.discards or not source.stalled
@@ -256,7 +289,7 @@ class FaultProxy:
                 wanted |= selectors.EVENT_WRITE
             self._select_for(source.sock, wanted, link)
 
-    def _select_for(self, sock: socket.socket, wanted: int, link: _Link) -> None:
+    def _select_for(self, sock: socket.socket, wanted: int, link: Link) -> None:
         known = sock in self._selector.get_map()
         if wanted and known:
             self._selector.modify(sock, wanted, link)
@@ -265,7 +298,7 @@ class FaultProxy:
         elif known:
             self._selector.unregister(sock)
 
-    def _drop(self, link: _Link, *, reset: bool = True) -> None:
+    def _drop(self, link: Link, *, reset: bool = True) -> None:
         with self._changed:
             self._links.discard(link)
         for end in link.ends():
@@ -281,15 +314,23 @@ class FaultProxy:
 
     def _finish_all(self) -> None:
         for link in list(self._links):
-            link.discards = True
-            for end in link.ends():
-                end.unsent = b""
-                if not end.finished:
-                    end.finished = True
-                    try:
-                        end.sock.shutdown(socket.SHUT_WR)
-                    except OSError:
-                        end.at_eof = True
+            self._finish(link)
+
+    def _finish(self, link: Link) -> None:
+        """Cuts a link with a FIN to both sides."""
+        link.discards = True
+        for end in link.ends():
+            self._finish_end(end)
+
+    def _finish_end(self, end: End) -> None:
+        """Sends a FIN to one side, and no more of what was on its way there."""
+        end.unsent = b""
+        if not end.finished:
+            end.finished = True
+            try:
+                end.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                end.at_eof = True
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -299,10 +340,10 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def _read(sock: socket.socket) -> bytes | None:
+def _read(sock: socket.socket, size: int) -> bytes | None:
     """The bytes that are there; None when there are none yet, b"" at the end."""
     try:
-        return sock.recv(CHUNK_BYTES)
+        return sock.recv(size)
     except BlockingIOError:
         return None
 

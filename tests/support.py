@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Callable, Generic, TypeVar, Union
 
 import websocket
@@ -21,10 +23,13 @@ import wsproto
 from wsproto import events
 from wsproto.connection import ConnectionState
 
-from wse_sync import AuthRequest, WseServer
+from tests.faults import FaultProxy
+from wse_sync import WSE_STATUS, AuthRequest, Backoff, WseClient, WseConnection, WseServer
 
 PATIENCE = 10.0
 """Seconds after which a test that waits gives up. It only bounds failure."""
+
+QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 
 SUBPROTOCOL = "wse-default-json"
 
@@ -33,6 +38,7 @@ CHALLENGE = "~wse:challenge"
 WELCOME = "~wse:welcome"
 RESPONSE = "~wse:response"
 RESPONSE_ERR = "~wse:response-err"
+ACK = "~wse:ack"
 
 Data = Union[str, bytes]
 T = TypeVar("T")
@@ -210,8 +216,8 @@ class RawClient(RawEnd):
         """What the server selected."""
         return self.headers.get("sec-websocket-protocol")
 
-    def hi(self, identity: Any = "", meta: Any = None) -> None:
-        self.send_frame(HI, {"identity": identity, "meta": {} if meta is None else meta})
+    def hi(self, identity: Any = "", meta: Any = None, **more: Any) -> None:
+        self.send_frame(HI, {"identity": identity, "meta": {} if meta is None else meta, **more})
 
     def login(self, identity: Any = "", meta: Any = None) -> Any:
         """Say hi, expect the welcome at once, and return its payload."""
@@ -219,6 +225,21 @@ class RawClient(RawEnd):
         type, payload, _ = self.recv_frame()
         assert type == WELCOME, f"expected a welcome, got {type!r}"
         return payload
+
+    def begin(self, identity: Any = "", session: Any = None) -> Any:
+        """Say hi as a client that wants a session, and expect the welcome at once.
+
+        Args:
+            identity: Who it is.
+            session: The one to resume: its id and the count of what was received.
+
+        Returns:
+            The session in the third slot of the welcome.
+        """
+        self.hi(identity, wse={"v": 1, "session": session})
+        type, _, grant = self.recv_frame()
+        assert type == WELCOME, f"expected a welcome, got {type!r}"
+        return grant["session"]
 
     def send(self, data: Data) -> None:
         if isinstance(data, bytes):
@@ -323,12 +344,17 @@ class RawPeer(RawEnd):
             events.RejectConnection(status_code=status, headers=[(b"content-length", b"0")])
         )
 
-    def welcome(self, payload: Any = None) -> Any:
+    def welcome(self, payload: Any = None, grant: Any = None) -> Any:
         """Expect hi, answer with the welcome, and return the payload of hi."""
         type, hi, _ = self.recv_frame()
         assert type == HI, f"expected hi, got {type!r}"
-        self.send_frame(WELCOME, payload)
+        self.send_frame(WELCOME, payload, grant)
         return hi
+
+    def grant(self, id: str = "secret", *, resumed: bool = False, received: int = 0) -> Any:
+        """Welcome with a session, and return the payload of hi."""
+        session = {"id": id, "resumed": resumed, "received": received, "window": 60.0}
+        return self.welcome(None, {"v": 1, "cid": "ann", "session": session})
 
     def send(self, data: Data) -> None:
         if isinstance(data, bytes):
@@ -488,6 +514,108 @@ class RawServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class RawPeers:
+    """A RawServer whose connections are played by the test itself."""
+
+    def __init__(self) -> None:
+        self._arrived: queue.Queue[RawPeer] = queue.Queue()
+        self._released = threading.Event()
+        self._server = RawServer(self._hand_over)
+        self.url = self._server.url
+
+    def _hand_over(self, peer: RawPeer) -> None:
+        self._arrived.put(peer)
+        self._released.wait()
+
+    def next(self) -> RawPeer:
+        """The peer of the next connection; waits for it."""
+        return self._arrived.get(timeout=PATIENCE)
+
+    def __enter__(self) -> RawPeers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+        self._server.close()
+
+
+def connection_of(server: WseServer, cid: Any = "ann") -> WseConnection:
+    """The one connection of a user."""
+    (conn,) = server.clients[cid].conns.values()
+    return conn
+
+
+def payloads(endpoint: WseServer | WseClient, type: Any = "number") -> Recorder:
+    """Records the payloads of the messages of this type."""
+    recorder = Recorder()
+    endpoint.channel.on(type, lambda *arguments: recorder.add(arguments[-1]))
+    return recorder
+
+
+def story(server: WseServer, *names: str) -> Recorder:
+    """Records what befalls users and connections; of an end also the code and the reason.
+
+    Args:
+        server: Whose signals are heard.
+        names: Of the signals; by default all that tell of users and connections.
+    """
+    told = Recorder()
+
+    def tell(name: str, about: object, *values: Any) -> None:
+        told.add((name, *values) if name in ("disconnected", "left") else name)
+
+    for name in names or ("joined", "connected", "suspended", "resumed", "disconnected", "left"):
+        getattr(server.when, name)(partial(tell, name))
+    return told
+
+
+class Pair:
+    """A server, a client of it that reconnects, and a proxy between them.
+
+    Args:
+        server: That of the test, started.
+        make_client: The fixture.
+        identity: As whom the client connects; the cid is "ann".
+        options: For the client.
+    """
+
+    def __init__(
+        self,
+        server: WseServer,
+        make_client: Callable[..., WseClient],
+        identity: Any = "ann",
+        **options: Any,
+    ) -> None:
+        self.server = server
+        self.story = story(server)
+        self.proxy = FaultProxy(server.url)
+        options.setdefault("backoff", QUICK)
+        self.client = make_client(self.proxy.url, reconnect=True, **options)
+        self.client.connect(identity)
+        self.story.wait_for(2)
+        self.conn = connection_of(server)
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.proxy.close()
+
+    def cut(self, *, reset: bool = False) -> None:
+        """Cut the link, let none come after it, and wait until both ends know."""
+        self.proxy.refuse()
+        self.proxy.cut(reset=reset)
+        self.story.wait_until(lambda items: items[-1:] == ["suspended"])
+        wait_until(lambda: self.client.status == WSE_STATUS.RE_CONNECTING, self.client)
+
+    def back(self) -> None:
+        """Let links come again, and wait until the session goes on."""
+        self.proxy.admit()
+        self.story.wait_until(lambda items: items[-1:] == ["resumed"])
+        wait_until(lambda: self.client.status == WSE_STATUS.READY, self.client)
 
 
 def url_of(target: WseServer | RawServer | str) -> str:

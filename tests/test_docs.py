@@ -8,11 +8,13 @@ import inspect
 import os
 import re
 import runpy
+import sqlite3
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import wse_sync
 from tests.conftest import MakeClient, MakeServer
 from tests.faults import FaultProxy
 from tests.programs import Program
-from tests.support import PATIENCE
+from tests.support import PATIENCE, wait_until
 from wse_sync import (
     WSE_ERROR,
     WSE_REASON,
@@ -53,14 +55,15 @@ LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
 
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
-    "WseServer": "admit dismiss send_to arguments settle_error settle_ignored check_size report"
-    " last_resort open_link",
+    "WseServer": "admit dismiss is_closing send_to arguments settle_error settle_ignored check_size"
+    " report last_resort open_link",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
     " open_link",
     "AuthRequest": "",
     "WseIdentity": "",
-    "WseConnection": "run link accept refuse send_packed forget receive receive_late await_room"
-    " violated faulted attach detach respond",
+    "WseConnection": "run end expire enter part take_over send_packed forget receive"
+    " receive_late await_room violated faulted report attach resume detach report_lost respond"
+    " settle_acks",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",
@@ -161,6 +164,128 @@ def test_the_client_that_keeps_coming_back(make_server: MakeServer) -> None:
         assert it.end() == (0, ["closed: 1000 enough", "status: OFFLINE"], [])
 
 
+def network_server(directory: Path, name: str) -> WseServer:
+    """Runs network_server.py in this process, on a free port."""
+    source = (SNIPPETS / "network_server.py").read_text("utf-8")
+    path = directory / f"{name}.py"
+    database = repr(str(directory / "readings.db"))
+    path.write_text(source.replace("8765", "0").replace('"readings.db"', database), "utf-8")
+    found = runpy.run_path(str(path))["server"]
+    assert isinstance(found, WseServer)
+    return found
+
+
+def network_device(directory: Path, url: str) -> Program:
+    """Runs network_device.py, which dials without long waits and measures all the time."""
+    source = (SNIPPETS / "network_device.py").read_text("utf-8")
+    source = source.replace(TUTORIAL_URL, url).replace("initial=1.0", "initial=0.1")
+    source = source.replace("INTERVAL = 60.0", "INTERVAL = 0.05")
+    return Program(source.replace('"waiting.db"', repr(str(directory / "waiting.db"))))
+
+
+def stored(directory: Path) -> list[tuple[Any, ...]]:
+    """The readings in the database of the server."""
+    with closing(sqlite3.connect(directory / "readings.db")) as db:
+        return db.execute("SELECT device, value FROM readings").fetchall()
+
+
+def lines_until(last: str, program: Program) -> list[str]:
+    """What a program prints up to a line, and the line."""
+    lines = [program.line()]
+    while lines[-1] != last:
+        lines.append(program.line())
+    return lines
+
+
+def test_the_device_on_a_bad_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed: list[str] = []
+
+    def wait_for(line: str) -> None:
+        """Waits until the server has printed this line."""
+
+        def is_there() -> bool:
+            printed.extend(capsys.readouterr().out.splitlines())
+            return line in printed
+
+        wait_until(is_there, lambda: printed)
+
+    first, second = (network_server(tmp_path, name) for name in ("first", "second"))
+    with (
+        first,
+        second,
+        FaultProxy(first.url) as proxy,
+        network_device(tmp_path, proxy.url) as device,
+    ):
+        assert [device.line() for _ in range(2)] == ["CONNECTING", "READY"]
+        wait_until(lambda: stored(tmp_path))
+
+        proxy.refuse()
+        proxy.cut()
+        wait_for("kitchen is away")
+        proxy.admit()
+        wait_for("kitchen is back")
+        assert [device.line() for _ in range(2)] == ["RE_CONNECTING", "READY"]
+
+        # What the device says now gets lost, and so does the server that knows its session.
+        proxy.stall(to_server=True, to_client=False)
+        first.send("kitchen", "lamp", True)
+        assert device.line() == "lamp True"
+        proxy.target = second.url
+        proxy.cut(reset=True)
+        lines = lines_until("READY", device)
+        assert lines[0] == "RE_CONNECTING"
+        assert "maybe lost: {'lamp': 1}" in lines
+        before = len(stored(tmp_path))
+        wait_until(lambda: len(stored(tmp_path)) > before)
+
+        device.interrupt()
+        status, rest, errors = device.end()
+        assert (status, errors) == (0, [])
+        assert rest[-2:] == ["bye", "OFFLINE"]
+        wait_for("kitchen is gone (1000 wse.by-client)")
+    assert set(stored(tmp_path)) == {("kitchen", 21.5)}
+
+
+def test_the_server_for_bad_networks_stores_nothing_twice(
+    tmp_path: Path, make_client: MakeClient
+) -> None:
+    with network_server(tmp_path, "server") as server:
+        client = make_client(server)
+        client.connect("kitchen")
+        for value in (21.5, 21.5, 22.0):
+            client.call("store", {"id": str(value), "value": value})
+    assert stored(tmp_path) == [("kitchen", 21.5), ("kitchen", 22.0)]
+
+
+def test_the_story_of_a_cut_link_is_that_of_the_quickstart(tmp_path: Path) -> None:
+    [story] = re.findall(r"```text\n(.*?)```", PAGES["explanation/sessions.md"], re.DOTALL)
+    assert story in run(ROOT / "examples" / "quickstart.py", tmp_path).stdout
+
+
+def test_the_chaos_in_full_is_the_command_that_the_page_names() -> None:
+    [command] = re.findall(r"```sh\n(.*?)\n```", PAGES["explanation/sessions.md"], re.DOTALL)
+    setting, *_, path = command.split()
+    name, _, value = setting.partition("=")
+    assert value.isdigit()
+    assert f'"{name}"' in (ROOT / path).read_text("utf-8")
+
+
+def test_pictures_need_nothing_from_elsewhere() -> None:
+    for path in (DOCS / "_static").glob("*.svg"):
+        text = path.read_text("utf-8")
+        assert not re.findall(r"<script|href=|@import|url\((?!#)", text), path.name
+        assert re.findall('https?://[^"]*', text) == ["http://www.w3.org/2000/svg"]
+
+
+def test_every_module_is_in_the_design() -> None:
+    package = ROOT / "wse_sync"
+    modules = [path.relative_to(package).with_suffix("") for path in package.rglob("*.py")]
+    names = [".".join(module.parts) for module in modules if not module.name.startswith("__")]
+    assert len(names) > 20
+    page = PAGES["explanation/design.md"]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_the_unit_of_the_device_can_be_read() -> None:
     unit = configparser.ConfigParser()
     unit.read(SNIPPETS / "device.service", "utf-8")
@@ -250,7 +375,7 @@ def members_of(directive: str) -> set[str]:
         (AuthRequest, "identity meta conn_id remote_addr environ challenge"),
         (WseIdentity, "cid meta conns"),
         (WseConnection, "conn_id cid identity meta remote_addr environ data"),
-        (ServerSignals, "joined left connected disconnected error ignored"),
+        (ServerSignals, "joined left connected disconnected suspended resumed error ignored"),
         (ClientSignals, "connected ready closed error updated ignored"),
     ],
 )

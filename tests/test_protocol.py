@@ -60,6 +60,7 @@ def test_the_name_and_the_types_are_those_of_the_wire() -> None:
         "call": "~wse:call",
         "response": "~wse:response",
         "response_error": "~wse:response-err",
+        "ack": "~wse:ack",
     }
 
 
@@ -219,6 +220,19 @@ def test_26_a_type_that_is_no_text_is_refused(type: Any) -> None:
 def test_26_a_stamp_that_is_no_text_is_refused(stamp: Any) -> None:
     with pytest.raises((WseTypeError, WseValueError)):
         PROTOCOL.pack("x", 1, stamp)
+
+
+def test_the_welcome_has_more_to_say_in_the_place_of_the_stamp() -> None:
+    extension = {"v": 1, "cid": "ann", "session": None}
+    text = PROTOCOL.pack("~wse:welcome", "hello", extension)
+    assert json.loads(text) == ["~wse:welcome", "hello", extension]
+    assert PROTOCOL.unpack(text) == Frame("~wse:welcome", "hello", extension)
+
+
+@pytest.mark.parametrize("extension", [object(), {"v": {1}}, float("nan")])
+def test_26_a_welcome_that_json_cannot_hold_is_refused(extension: Any) -> None:
+    with pytest.raises((WseTypeError, WseValueError)):
+        PROTOCOL.pack("~wse:welcome", "hello", extension)
 
 
 def test_an_error_does_not_keep_what_it_refused_from_being_sent_later() -> None:

@@ -409,6 +409,8 @@ def test_the_signals_of_a_server() -> None:
         "left": ("client", "code", "reason"),
         "connected": ("conn",),
         "disconnected": ("conn", "code", "reason"),
+        "suspended": ("conn",),
+        "resumed": ("conn",),
         "error": ("error", "conn"),
         "ignored": ("conn", "type", "payload"),
     }

@@ -22,7 +22,7 @@ import wse_sync
 # Lowest layer first. A module imports from its own layer and from those before it. A name that
 # ends with a dot stands for the subpackage and everything in it.
 LAYERS = (
-    ("words", ("errors", "constants", "checks", "challenges", "backoff")),
+    ("words", ("errors", "constants", "checks", "challenges", "backoff", "target")),
     ("protocol", ("protocol",)),
     ("core", ("core.",)),
     ("edges", ("transport.", "signals", "channel", "procedures")),
@@ -36,18 +36,20 @@ LAYERS = (
             "futures",
             "link",
             "endpoint",
+            "callers",
+            "exchange",
             "service",
             "connection",
         ),
     ),
-    ("sides", ("life", "registry", "sessions")),
+    ("sides", ("life", "registry", "auth", "sessions")),
     ("entry", ("wsgi", "standalone")),
     ("ends", ("client", "server")),
     ("names", ("__init__", "__main__")),
 )
 
 # Neither of the two sides imports the other, whatever their layers allow.
-STRANGERS = (("client", "life"), ("registry", "sessions", "server", "wsgi", "standalone"))
+STRANGERS = (("client", "life"), ("registry", "auth", "sessions", "server", "wsgi", "standalone"))
 
 # The one module that imports each third-party package.
 THIRD_PARTY = {

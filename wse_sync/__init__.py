@@ -1,5 +1,6 @@
 """WSE for synchronous, threaded Python: talk with people and devices over a WebSocket."""
 
+from .auth import AuthRequest
 from .backoff import Backoff
 from .client import WseClient
 from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
@@ -15,7 +16,7 @@ from .errors import (
 from .protocol import JsonProtocol, Protocol
 from .registry import WseIdentity
 from .server import WseServer
-from .sessions import AuthRequest, WseConnection
+from .sessions import WseConnection
 
 __all__ = [
     "WSE_ERROR",

@@ -8,6 +8,7 @@ the channel, the lane and the workers are taken, when a life begins.
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -15,22 +16,26 @@ from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from .backoff import Backoff
-from .checks import bad_type, bad_value, check_seconds
+from .checks import check_seconds
 from .connection import DEFAULT, KEEP, Connection
-from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
+from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
+from .core.delivery import Outgoing
 from .core.peer import Message
 from .endpoint import Endpoint
 from .errors import WseError
-from .life import Life, Target
+from .life import Life
+from .link import Link
 from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
+from .target import Target, check_meta, check_url
 from .transport.dialed import shown
 
 __all__ = ["WseClient"]
+
+_SLICE = 1.0  # s
 
 SolverT = TypeVar("SolverT", bound=Callable[[Any], Any])
 
@@ -51,6 +56,9 @@ class WseClient(Endpoint):
         max_message_bytes: A longer message ends the link with 1009.
         max_queue_bytes: What may wait to be sent, also while the link is down; and what may wait to
             be handled before reading pauses.
+        resume_buffer_bytes: What was sent is kept until the server has it, up to so much; then
+            ``send`` waits. Only with ``reconnect=True``.
+        resume_buffer_frames: Likewise, so many messages, calls and answers.
         ssl_context: For ``wss``; None is the default of the :mod:`ssl` module.
         ws_options: For ``websocket.create_connection``: ``header``, ``cookie``,
             ``http_proxy_host``…
@@ -73,6 +81,8 @@ class WseClient(Endpoint):
         protocol: Protocol | None = None,
         max_message_bytes: int = 16 * 2**20,
         max_queue_bytes: int = 16 * 2**20,
+        resume_buffer_bytes: int = 8 * 2**20,
+        resume_buffer_frames: int = 10_000,
         ssl_context: ssl.SSLContext | None = None,
         ws_options: Mapping[str, Any] | None = None,
         debug: bool = False,
@@ -85,6 +95,8 @@ class WseClient(Endpoint):
             max_message_bytes=max_message_bytes,
             max_queue_bytes=max_queue_bytes,
             max_workers=64,
+            resume_buffer_bytes=resume_buffer_bytes,
+            resume_buffer_frames=resume_buffer_frames,
             debug=debug,
             log=logging.getLogger("wse_sync.client"),
         )
@@ -101,7 +113,9 @@ class WseClient(Endpoint):
         self.connection = _ClientConnection(self)
         self._state = threading.Condition()
         self._status = WSE_STATUS.IDLE
-        self._target = Target(_check_url(url), "", {})
+        #: Our id at the server, as it told us last; None if it did not.
+        self.cid: str | None = None
+        self._target = Target(check_url(url), "", {})
         self._life: Life | None = None
 
     # Life
@@ -136,7 +150,7 @@ class WseClient(Endpoint):
                 solution and there is no solver (INVALID_CRA_HANDLER).
         """
         check_seconds(timeout=timeout)
-        life = self._begin(Target(self.url, identity, _check_meta(meta)))
+        life = self._begin(Target(self.url, identity, check_meta(meta)))
         if life is None:
             raise WseError(
                 WSE_ERROR.CLIENT_ALREADY_CONNECTED,
@@ -167,9 +181,9 @@ class WseClient(Endpoint):
         check_seconds(timeout=timeout)
         before = self._target
         target = Target(
-            _check_url(url),
+            check_url(url),
             before.identity if identity is KEEP else identity,
-            before.meta if meta is KEEP else _check_meta(meta),
+            before.meta if meta is KEEP else check_meta(meta),
         )
         while True:
             life = self._begin(target)
@@ -211,8 +225,16 @@ class WseClient(Endpoint):
             Whether it is.
         """
         check_seconds(timeout=timeout)
+        deadline = math.inf if timeout is None else monotonic() + timeout
         with self._state:
-            return self._state.wait_for(lambda: self._status is WSE_STATUS.OFFLINE, timeout)
+            while self._status is not WSE_STATUS.OFFLINE:
+                left = deadline - monotonic()
+                if left <= 0:
+                    return False
+                # In slices: a Ctrl-C between the last look of the interpreter and the system call
+                # that waits is noticed only after it.
+                self._state.wait(min(left, _SLICE))
+        return True
 
     def __enter__(self) -> WseClient:
         return self
@@ -224,11 +246,6 @@ class WseClient(Endpoint):
     def status(self) -> WSE_STATUS:
         """What the client is doing."""
         return self._status
-
-    @property
-    def cid(self) -> str | None:
-        """Our id at the server, if it told us."""
-        return None
 
     @property
     def url(self) -> str:
@@ -257,8 +274,9 @@ class WseClient(Endpoint):
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
         """Calls a procedure of the server, and blocks until it has answered. Any thread.
 
-        When the link is lost, the call fails. While a reconnecting client is between links, a new
-        call waits for the next one.
+        With ``reconnect=True`` and a server that knows sessions the call survives the loss of a
+        link, and a new one waits for the next link; its time goes on running meanwhile. Otherwise
+        it fails when the link is lost.
 
         Args:
             name: Of the procedure.
@@ -270,7 +288,7 @@ class WseClient(Endpoint):
 
         Raises:
             WseTimeoutError: No answer in time (RP_TIMEOUT).
-            WseConnectionError: The link was lost (RP_DISCONNECT, with
+            WseConnectionError: The link was lost for good (RP_DISCONNECT, with
                 ``details["disconnected"] == [code, reason]``), or there is none
                 (CONNECTION_NOT_READY).
             WseLookupError: There is no such procedure (RP_NOT_REGISTERED).
@@ -350,38 +368,29 @@ class _ClientConnection(Connection):
         super().__init__(client, waits_for_room=True)
         self._client = client
 
-    def _reconnects(self) -> bool:
-        return self._client.reconnect
+    def _outlives(self, verdict: tuple[int, str] | None) -> bool:
+        return self._client.reconnect and (verdict is None or verdict[0] in RETRY_CODES)
+
+    def _crowded(self, link: Link) -> None:
+        """Whoever sends next waits."""
+
+    def _has_queue_room(self, frame: Outgoing) -> bool:
+        if frame.is_answer:
+            return True  # nobody can be told; the calls that are served are bounded themselves
+        session = self.session
+        fits = session.waiting_bytes + len(frame.data) <= self._client.max_queue_bytes
+        return fits and session.waits_for_fewer(self._client.limits.max_frames)
 
     def _why_not_ready(self) -> str:
         if self._state == "suspended":
-            return super()._why_not_ready()
+            limits = self._client.limits
+            return (
+                f"max_queue_bytes ({self._client.max_queue_bytes}) or resume_buffer_frames"
+                f" ({limits.max_frames}) wait for a link already"
+            )
         if self._client.status is WSE_STATUS.READY:
             return "the link has just been lost"
         return f"the client is {self._client.status}: connect() first"
 
     def __repr__(self) -> str:
         return repr(self._client)
-
-
-def _check_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("ws", "wss") and bool(parts.hostname)
-        _ = parts.port  # raises if it is none
-    except (ValueError, AttributeError, TypeError):
-        good = False
-    if not good:
-        raise bad_value(
-            f"{url!r} is no WebSocket URL; write ws://host:port/path, or wss://",
-            WSE_ERROR.WS_CLIENT_ERROR,
-        )
-    return url
-
-
-def _check_meta(meta: Any) -> dict[str, Any]:
-    if meta is None:
-        return {}
-    if not isinstance(meta, dict):
-        raise bad_type(f"meta must be a dict, not {type(meta).__name__}")
-    return meta

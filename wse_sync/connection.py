@@ -1,34 +1,24 @@
-"""The handle that users hold, for both ends: what outlives a link, and what becomes of its frames.
+"""The handle that users hold, for both ends: messages and calls, out and in.
 
 Threads: users send and call from any thread; the reader of the current link comes in through
-:meth:`Connection.receive`; handlers run on workers; deadlines come from the loop.
-
-``Connection._lock`` guards the state, the link, the open calls and the frames that wait for a link.
-Frames are written under it, so that their order on the wire is the order in which they were given
-their place; those writes do not block. Under it the locks of the registry, the outbox, the lane and
-the loop may be taken. Futures are settled, and signals run, without it.
+:meth:`Connection.receive`; handlers run on workers. The locks are those of ``exchange.py``.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import Future
 from functools import partial
-from threading import Lock
 from time import monotonic
 from typing import Any
 
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
-from .core.calls import Calls
-from .core.failures import error_from
-from .core.peer import Answer, Call, Event, Message, Peer
-from .dispatch import Lane
-from .endpoint import Endpoint
-from .errors import WseError, error_of
+from .core.delivery import Delivery, Outgoing
+from .core.peer import Ack, Answer, Call, Event, Message
+from .errors import WseError
+from .exchange import Exchange
 from .futures import BlockedCall, CallFuture, Reply
 from .link import Link
-from .loop import Timer, loop
 from .protocol import Data
 from .service import answer
 
@@ -51,30 +41,8 @@ DEFAULT: Any = _Stand("the default")
 KEEP: Any = _Stand("as before")
 
 
-class Connection:
-    """One conversation.
-
-    ``state`` goes from "new" to "open" with a link, from there to "suspended" when the link is lost
-    and another is expected, and to "closed" when it is not.
-
-    Args:
-        endpoint: Whose it is.
-        waits_for_room: Whether ``send`` blocks while too much is waiting to be sent (a client), or
-            the connection is lost as a slow consumer (a server).
-    """
-
-    def __init__(self, endpoint: Endpoint, *, waits_for_room: bool) -> None:
-        self.endpoint = endpoint
-        self.lane = Lane(endpoint.workers, endpoint.max_queue_bytes)
-        self._waits_for_room = waits_for_room
-        self.peer = Peer(endpoint.protocol)
-        self._lock = Lock()
-        self._state = "new"
-        self._link: Link | None = None
-        self._calls: Calls[Reply] = Calls()
-        self._expiry: Timer | None = None
-        self._waiting: deque[tuple[str | None, Data]] = deque()
-        self._waiting_bytes = 0
+class Connection(Exchange):
+    """One conversation."""
 
     # What users do
 
@@ -92,12 +60,17 @@ class Connection:
             WseConnectionError: There is no link, and none is expected (CONNECTION_NOT_READY).
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        self._transmit(self.peer.pack_message(type, payload), None, None)
+        frame = Outgoing(self.peer.pack_message(type, payload), type)
+        self._make_room(frame.data, None)
+        with self._lock:
+            self._await_acks(len(frame.data), None)
+            self._send(frame)
 
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
         """Calls a procedure of the other side, and blocks until it has answered.
 
-        Any thread, handlers included. When the link is lost, the call fails.
+        Any thread, handlers included. With a session the call survives the loss of a link; its
+        time goes on running meanwhile. Without one it fails then.
 
         Args:
             name: Of the procedure.
@@ -109,7 +82,7 @@ class Connection:
 
         Raises:
             WseTimeoutError: No answer in time (RP_TIMEOUT).
-            WseConnectionError: The link was lost (RP_DISCONNECT, with
+            WseConnectionError: The link was lost for good (RP_DISCONNECT, with
                 ``details["disconnected"] == [code, reason]``), or there is none
                 (CONNECTION_NOT_READY).
             WseLookupError: There is no such procedure (RP_NOT_REGISTERED).
@@ -143,10 +116,15 @@ class Connection:
         else:
             check_seconds(timeout=timeout)
         deadline = None if timeout is None else monotonic() + timeout
-        with self._lock:
-            stamp = reply.stamp = self._calls.open(name, deadline, reply)
+        stamp = reply.stamp = self._callers.new_stamp()
+        frame = Outgoing(self.peer.pack_call(name, payload, stamp), name, stamp)
+        self._make_room(frame.data, deadline)
         try:
-            self._transmit(self.peer.pack_call(name, payload, stamp), stamp, deadline)
+            with self._lock:
+                self._await_acks(len(frame.data), deadline)
+                # In one step: an open call is one whose frame was sent, or waits for a link.
+                self._callers.open(stamp, name, deadline, reply)
+                self._send(frame)
         except BaseException:
             self.forget(stamp)
             raise
@@ -154,8 +132,7 @@ class Connection:
 
     def forget(self, stamp: str) -> bool:
         """Takes out an open call; False if it has ended already."""
-        with self._lock:
-            return self._calls.close(stamp) is not None
+        return self._callers.forget(stamp)
 
     # What comes in; the reader's thread
 
@@ -163,33 +140,35 @@ class Connection:
         """Takes a frame that ``link`` brought."""
         try:
             event = self.peer.receive(data)
+            if isinstance(event, Ack):
+                self._acknowledge(link, event.count)
+                return
         except WseError as error:
             self.violated(link, error)
             return
         if isinstance(event, Answer):
-            self._settle(event)
+            if self._take(link, len(data)):
+                self._callers.settle(event)
             return
-        self.lane.post(
-            partial(self._handle, link, event),
-            len(data),
-            source=link,
-            is_call=isinstance(event, Call),
-        )
+        handle = partial(self._handle, self.session, event)
+        self._take(link, len(data), handle, is_call=isinstance(event, Call))
         self.await_room(link)
 
     def receive_late(self, link: Link, data: Data) -> None:
-        """Takes a frame that waited in the lane for the welcome; the lane's thread."""
+        """Takes a frame that waited in the lane for the welcome; the lane's thread.
+
+        It was sent before the welcome, so it is not counted.
+        """
         try:
             event = self.peer.receive(data)
         except WseError as error:
             self.violated(link, error)
             return
-        if isinstance(event, Answer):
-            self._settle(event)
-        elif isinstance(event, Call):
-            self.endpoint.workers.call(partial(self._handle, link, event))
-        else:
-            self._handle(link, event)
+        handle = partial(self._handle, self.session, event)
+        if isinstance(event, Call):
+            self.endpoint.workers.call(handle)
+        elif isinstance(event, Message):
+            handle()
 
     def await_room(self, link: Link) -> None:
         """Holds the reader back while too much waits in the lane."""
@@ -197,15 +176,14 @@ class Connection:
             return
         link.pause()
         try:
-            if not self.lane.wait_for_room(link, lambda: len(self._calls) > 0):
+            if not self.lane.wait_for_room(link, self._awaits_something):
                 link.overflow()
         finally:
             link.resume()
 
     def violated(self, link: Link, error: WseError) -> None:
         """Closes a link that brought what it must not."""
-        self.endpoint.log.info("%r: %s", self, error)
-        self.lane.post(partial(self.endpoint.settle_error, error, self), source=link)
+        self.report(error, link)
         link.close(_NORMAL, WSE_REASON.PROTOCOL_ERR)
 
     def faulted(self, code: int, reason: str) -> None:
@@ -213,129 +191,16 @@ class Connection:
         kind = WSE_ERROR.MESSAGE_PROCESSING_ERROR
         if code == _PROTOCOL_ERROR:
             kind = WSE_ERROR.PROTOCOL_VIOLATION
-        error = WseError(kind, {"closed": [code, reason]}, f"closed with {code} {reason}")
+        self.report(WseError(kind, {"closed": [code, reason]}, f"closed with {code} {reason}"))
+
+    def report(self, error: WseError, link: Link | None = None) -> None:
         self.endpoint.log.info("%r: %s", self, error)
-        self.lane.post(partial(self.endpoint.settle_error, error, self))
+        self.lane.post(partial(self.endpoint.settle_error, error, self), source=link)
 
-    # Links come and go
-
-    def attach(self, link: Link) -> bool:
-        """Opens for business on a link, and sends what has been waiting; False if it is over."""
-        with self._lock:
-            # Who sets the verdict takes this lock next, in detach: the end is seen here or there.
-            if link.verdict is not None:
-                return False
-            self._open(link)
-            return True
-
-    def _open(self, link: Link) -> None:
-        self._link = link
-        self._state = "open"
-        while self._waiting:
-            stamp, data = self._waiting[0]
-            if (stamp is None or stamp in self._calls) and not link.send(data, bounded=False):
-                return  # it was lost just now: the rest is for the next one
-            self._waiting.popleft()
-            self._waiting_bytes -= len(data)
-
-    def detach(self, code: int, reason: str, *, suspend: bool = False) -> None:
-        """The end of the link, or of the wait for another one: open calls fail.
-
-        Args:
-            code: Why, for the callers.
-            reason: Likewise.
-            suspend: Whether another link is expected.
-        """
-        with self._lock:
-            self._link = None
-            self._state = "suspended" if suspend else "closed"
-            if not suspend:
-                self._waiting.clear()
-                self._waiting_bytes = 0
-            calls = self._calls.drain()
-            if self._expiry is not None:
-                self._expiry.cancel()
-                self._expiry = None
-        for call in calls:
-            details = {"rp": call.name, "disconnected": [code, reason]}
-            message = f"the link was lost ({code}{' ' * bool(reason)}{reason})"
-            call.reply.set_exception(error_of(WSE_ERROR.RP_DISCONNECT, details, message))
-
-    # Inside
-
-    def _transmit(self, data: Data, stamp: str | None, deadline: float | None) -> None:
-        """Sends a packed frame, or keeps it until there is a link."""
-        self.endpoint.check_size(data)
-        link = self._link
-        if self._waits_for_room and link is not None and link.outbox.waiting_bytes:
-            timeout = None if deadline is None else max(0.0, deadline - monotonic())
-            if not link.outbox.wait_for_room(len(data), timeout):
-                raise error_of(WSE_ERROR.RP_TIMEOUT, message="the other side does not read")
-        with self._lock:
-            self._write(data, stamp)
-            if deadline is not None:
-                self._arm(deadline)
-
-    def _write(self, data: Data, stamp: str | None) -> None:
-        if self._state == "open":
-            assert self._link is not None
-            if self._link.send(data, bounded=not self._waits_for_room):
-                return
-        if not self._may_wait(len(data)):
-            raise error_of(WSE_ERROR.CONNECTION_NOT_READY, message=self._why_not_ready())
-        self._waiting.append((stamp, data))
-        self._waiting_bytes += len(data)
-
-    def _may_wait(self, size: int) -> bool:
-        """Whether a frame may wait for the next link."""
-        expected = self._state == "suspended" or (self._state == "open" and self._reconnects())
-        return expected and self._waiting_bytes + size <= self.endpoint.max_queue_bytes
-
-    def _reconnects(self) -> bool:
-        """Whether another link will come when this one is lost."""
-        return False
-
-    def _why_not_ready(self) -> str:
-        if self._state == "suspended":
-            return f"max_queue_bytes ({self.endpoint.max_queue_bytes}) wait for a link already"
-        return f"{self!r} has no link"
-
-    def _arm(self, deadline: float) -> None:
-        """One timer for all calls: set to the earliest deadline there may be."""
-        if self._expiry is not None:
-            if self._expiry.deadline <= deadline:
-                return
-            self._expiry.cancel()
-        self._expiry = loop.call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        with self._lock:
-            late = self._calls.expire(monotonic())
-            if self._expiry is not None:
-                self._expiry.cancel()  # not this one, if an earlier deadline came just now
-                self._expiry = None
-            following = self._calls.next_deadline()
-            if following is not None:
-                self._arm(following)
-        for call in late:
-            error = error_of(WSE_ERROR.RP_TIMEOUT, {"rp": call.name}, "no answer in time")
-            call.reply.set_exception(error)
-
-    def _settle(self, event: Answer) -> None:
-        """Ends the call of ours that was answered; one that is not open is dropped."""
-        with self._lock:
-            call = self._calls.close(event.stamp)
-        if call is None:
-            return
-        if event.failed:
-            call.reply.set_exception(error_from(event.payload, call.name))
-        else:
-            call.reply.set_result(event.payload)
-
-    def _handle(self, link: Link, event: Event) -> None:
+    def _handle(self, session: Delivery, event: Event) -> None:
         """Runs the code of users for a message or a call; a worker."""
         if isinstance(event, Call):
-            answer(self, link, event)
+            answer(self, session, event)
             return
         assert isinstance(event, Message)
         arguments = (*self.endpoint.arguments(self), event.payload)
@@ -343,10 +208,12 @@ class Connection:
         if not self.endpoint.channel.deliver(event.type, arguments, report):
             self.endpoint.settle_ignored(self, event)
 
-    def respond(self, link: Link, data: Data) -> None:
-        """Answers on the link of the call; if that is gone, so is whoever waited."""
-        if self._waits_for_room:
-            link.outbox.wait_for_room(len(data))
+    def respond(self, session: Delivery, data: Data) -> None:
+        """Answers within the session of the call; if that is over, so is whoever waited."""
+        if self.session is session:
+            self._make_room(data, None)
         with self._lock:
-            if self._link is link:
-                link.send(data, bounded=not self._waits_for_room)
+            if self.session is session:
+                self._await_acks(len(data), None)
+            if self.session is session:
+                self._put(Outgoing(data, is_answer=True))

@@ -7,6 +7,7 @@ I/O or user code. A worker may be started under it; otherwise nothing is taken u
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from .workers import Task, Workers, guard
 
 __all__ = ["Lane"]
 
+_log = logging.getLogger("wse_sync")
 _ITEM_BYTES = 256  # what an item in a lane weighs besides its data
 
 
@@ -44,7 +46,8 @@ class Lane:
         self._bytes = 0
         self._room: threading.Condition | None = None  # made by the first reader who has to wait
         self.max_bytes = max_bytes
-        self._source: object = None  # the link whose input is taken
+        #: The link whose input is taken.
+        self.source: object = None
 
     def post(
         self, task: Task, cost: int = 0, *, source: object = None, is_call: bool = False
@@ -59,9 +62,12 @@ class Lane:
 
         Returns:
             Whether it was taken.
+
+        Raises:
+            RuntimeError: The system gives us no thread to run it; it was not taken.
         """
         with self._lock:
-            if source is not None and source is not self._source:
+            if source is not None and source is not self.source:
                 return False
             item = _Item(task, cost + _ITEM_BYTES, is_call)
             alone = not (self._items or self._running or self._held)
@@ -70,22 +76,31 @@ class Lane:
             self._bytes += item.cost
             if not at_once:
                 self._items.append(item)
-                self._ensure_running()
+                try:
+                    self._ensure_running()
+                except RuntimeError:  # the system gives us no thread
+                    self._bytes -= self._items.pop().cost
+                    raise
         if at_once:
             # Without the lock: the worker that wakes up would run into it.
-            self._hand_over(item)
+            try:
+                self._hand_over(item)
+            except RuntimeError:
+                self._weigh_out(item)
+                raise
         return True
 
     def enter(self, source: object) -> None:
         """Takes what this link brings; what any other still brings is dropped."""
         with self._lock:
-            self._source = source
+            self.source = source
+            self._notify()
 
     def leave(self, source: object, *tasks: Task) -> None:
         """Takes nothing more from ``source``; ``tasks`` come last."""
         with self._lock:
-            if self._source is source:
-                self._source = None
+            if self.source is source:
+                self.source = None
             for task in tasks:
                 self._items.append(_Item(task, _ITEM_BYTES, False))
                 self._bytes += _ITEM_BYTES
@@ -106,16 +121,27 @@ class Lane:
                 self._bytes += _ITEM_BYTES
             self._ensure_running()
 
+    def hand_over(self, heir: Lane) -> None:
+        """Has another lane do what waits here, after what waits there."""
+        with self._lock:
+            items, self._items = self._items, deque()
+            self._bytes -= sum(item.cost for item in items)
+            self._notify()
+        for item in items:
+            heir.post(item.task, item.cost - _ITEM_BYTES)
+
     def let_calls_pass(self, passing: bool) -> None:
         """Whether calls need not wait for their turn: while the task that runs awaits an answer."""
         with self._lock:
             self._passing = passing
             if not passing:
                 return
-            calls = [item for item in self._items if item.is_call]
+            calls = deque(item for item in self._items if item.is_call)
             self._items = deque(item for item in self._items if not item.is_call)
-        for item in calls:
-            self._hand_over(item)
+        while calls and self._handed_over(calls[0]):
+            calls.popleft()
+        with self._lock:
+            self._items.extendleft(reversed(calls))
 
     @property
     def has_room(self) -> bool:
@@ -139,9 +165,9 @@ class Lane:
             if self._room is None:
                 self._room = threading.Condition(self._lock)
             self._room.wait_for(
-                lambda: self._bytes <= self.max_bytes or source is not self._source or reads_on()
+                lambda: self._bytes <= self.max_bytes or source is not self.source or reads_on()
             )
-            return self._bytes <= 2 * self.max_bytes or source is not self._source
+            return self._bytes <= 2 * self.max_bytes or source is not self.source
 
     def look_again(self) -> None:
         """Has a reader that waits for room ask anew whether to read on."""
@@ -168,9 +194,7 @@ class Lane:
                     self._running = False
                     return
                 item = self._items.popleft()
-            if item.is_call:
-                guard(partial(self._hand_over, item))
-            else:
+            if not (item.is_call and self._handed_over(item)):
                 guard(item.task)
                 self._weigh_out(item)
             del item  # or an idle lane would keep its last payload alive
@@ -179,6 +203,15 @@ class Lane:
         """Gives a call to the workers; it is counted here until it has a place there."""
         if self._workers.call(item.task, partial(self._start_late, item)):
             self._weigh_out(item)
+
+    def _handed_over(self, item: _Item) -> bool:
+        """Whether there is a thread for a call; else it is run in its turn, by the lane."""
+        try:
+            self._hand_over(item)
+        except RuntimeError as error:
+            _log.warning("a call runs where messages do: %s", error)
+            return False
+        return True
 
     def _start_late(self, item: _Item) -> None:
         self._weigh_out(item)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from .channel import Channel
 from .checks import bad_type, bad_value, check_counts, check_periods, check_seconds
 from .constants import WSE_ERROR
+from .core.delivery import Limits
 from .core.peer import Message, Peer
 from .link import Link
 from .loop import loop
@@ -43,6 +44,8 @@ class Endpoint(abc.ABC):
         max_message_bytes: int,
         max_queue_bytes: int,
         max_workers: int,
+        resume_buffer_bytes: int,
+        resume_buffer_frames: int,
         debug: bool,
         log: logging.Logger,
     ) -> None:
@@ -54,6 +57,8 @@ class Endpoint(abc.ABC):
             max_message_bytes=max_message_bytes,
             max_queue_bytes=max_queue_bytes,
             max_workers=max_workers,
+            resume_buffer_bytes=resume_buffer_bytes,
+            resume_buffer_frames=resume_buffer_frames,
         )
         #: How frames are packed.
         self.protocol = protocol or JsonProtocol()
@@ -63,6 +68,8 @@ class Endpoint(abc.ABC):
         self.ping_timeout = ping_timeout
         self.max_message_bytes = max_message_bytes
         self.max_queue_bytes = max_queue_bytes
+        #: What a session may keep of what was sent.
+        self.limits = Limits(resume_buffer_bytes, resume_buffer_frames)
         self.debug = debug
         self.log = log
         self.workers = Workers(max_workers)

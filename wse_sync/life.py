@@ -19,30 +19,23 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
-from .core.handshake import ClientHandshake, Quest
+from .core.handshake import ClientHandshake, Grant, Offer, Quest, Welcome
 from .errors import WseConnectionError, WseError, WsePermissionError, WseTimeoutError
 from .link import Link
 from .loop import loop
 from .protocol import Data
+from .target import Target
 from .transport.dialed import DialedTransport, Dialer, DialFailed
 
 if TYPE_CHECKING:
     from .client import WseClient
 
-__all__ = ["Life", "Target"]
+__all__ = ["Life"]
 
 _numbers = itertools.count(1)
 _NORMAL, _ABNORMAL, _JUMP = 1000, 1006, 4000
 _GIVE_UP = 1.0  # s to say goodbye when the caller has waited for long enough
 _CUT_SHARE = 0.2  # of the time to stop: for the thread to notice that its link was cut
-
-
-class Target(NamedTuple):
-    """Where to, and as whom."""
-
-    url: str
-    identity: Any
-    meta: dict[str, Any]
 
 
 class _Attempt:
@@ -163,6 +156,7 @@ class Life:
         if dialer is not None:
             dialer.abort()
         if link is not None:
+            self._connection.settle_acks(link)
             link.close(*self._farewell(), timeout=timeout)
 
     def _farewell(self) -> tuple[int, str]:
@@ -193,9 +187,12 @@ class Life:
     def _pursue(self) -> _Ended:
         """One attempt, and the life of the link that comes of it."""
         with self._changed:
-            self._turning = self._welcomed = False
+            turning, self._turning, self._welcomed = self._turning, False, False
             self._failure = None
             target = self._target
+        if turning and self._connection.session.is_session:
+            # There was no link to leave: what the session has not settled ends here.
+            self._connection.report_lost(self._connection.detach(_JUMP, "jump", suspend=True))
         try:
             identity = target.identity() if callable(target.identity) else target.identity
         except Exception as unknown:
@@ -204,7 +201,9 @@ class Life:
             # It worked before: whoever hands out tokens may be as unreachable as the server.
             self._post(partial(self._client.report, unknown))
             return _Ended(_ABNORMAL, "", True, unknown)
-        handshake = ClientHandshake(self._client.protocol)
+        if self._stopping:  # long ago, maybe: the connection may be that of another life by now
+            return _Ended(_ABNORMAL, "", False, _stopped_error())
+        handshake = ClientHandshake(self._client.protocol, self._offer())
         hi = handshake.hi(identity, target.meta)
         try:
             code, reason = self._read(self._dial(target.url), handshake, hi)
@@ -216,6 +215,13 @@ class Life:
         if self._failure is not None:
             return _Ended(code, reason, False, self._failure)
         return _Ended(code, reason, code in RETRY_CODES, _closed_error(code, reason))
+
+    def _offer(self) -> Offer:
+        """What to ask for: our cid; and when we come back at all, the session of before."""
+        session = self._connection.session
+        if not (self._client.reconnect and session.is_session):
+            return Offer(self._client.reconnect)
+        return Offer(True, session.id, session.tell())
 
     def _dial(self, url: str) -> DialedTransport:
         client = self._client
@@ -276,7 +282,7 @@ class Life:
         if isinstance(event, Quest):
             self._solve(link, handshake, event)
         elif event is not None:
-            self._be_welcomed(link, event.payload)
+            self._be_welcomed(link, event)
 
     def _solve(self, link: Link, handshake: ClientHandshake, quest: Quest) -> None:
         solver = self._client.solver
@@ -291,11 +297,16 @@ class Life:
             self._failure = error
             link.close(_NORMAL, WSE_REASON.BY_CLIENT)
 
-    def _be_welcomed(self, link: Link, payload: Any) -> None:
+    def _be_welcomed(self, link: Link, welcome: Welcome) -> None:
         with self._changed:
             self._welcomed = self._ever_welcomed = True
-        if not self._connection.attach(link):
+        try:
+            if not self._attach(link, welcome.grant):
+                return
+        except WseError as error:
+            self._connection.violated(link, error)
             return
+        payload = welcome.payload
         with self._changed:
             # Who sets the verdict takes this lock next, in _lost: READY cannot come after its
             # status.
@@ -306,6 +317,16 @@ class Life:
             if not self._turning:
                 self._finish(None, payload)
 
+    def _attach(self, link: Link, grant: Grant | None) -> bool:
+        """Goes on with the session on this link, or begins a new one; False if the link is over."""
+        self._client.cid = None if grant is None else grant.cid
+        session = None if grant is None else grant.session
+        if session is None:
+            return self._connection.attach(link)
+        if session.resumed:
+            return self._connection.resume(link, session.received)
+        return self._connection.attach(link, self._client.limits, session.id)
+
     def _lost(self, link: Link, code: int, reason: str) -> None:
         """The link is over; in whatever thread found out."""
         client = self._client
@@ -313,7 +334,10 @@ class Life:
             expected = client.reconnect and not self._stopping and self._ever_welcomed
             expected = expected and (self._turning or code in RETRY_CODES)
             turning = self._turning
-        self._connection.detach(code, reason, suspend=expected)
+            leaving = self._welcomed and (turning or self._stopping)
+        lost = self._connection.detach(code, reason, suspend=expected, resume=not turning)
+        if not leaving:  # or what was not acknowledged went out before our goodbye
+            self._connection.report_lost(lost)
         closed = partial(client.when.closed.settle, client, code, reason)
         self._connection.lane.leave(link, closed)
         with self._changed:
@@ -341,7 +365,7 @@ class Life:
                 return
             self._speaking = self.over = True
             stopping = self._stopping
-        self._connection.detach(ended.code, ended.reason)
+        self._connection.report_lost(self._connection.detach(ended.code, ended.reason))
         self._client.channel.interrupt("the client is offline")
         self._client.set_status(WSE_STATUS.OFFLINE)
         with self._changed:

@@ -125,6 +125,29 @@ class Link:
         frame = self.transport.encode(data)
         return self.outbox.write(frame, max_bytes=None if bounded else math.inf)
 
+    def send_control(self, data: Data) -> bool:
+        """Sends what keeps the conversation going, also when there is no room for messages."""
+        return self.outbox.write_control(self.transport.encode(data))
+
+    def hand_over(
+        self,
+        on_data: Callable[[Data], None],
+        on_lost: Callable[[int, str], None],
+        on_fault: Callable[[int, str], None],
+    ) -> bool:
+        """Has others get what comes, from the next message on; False if the link is over.
+
+        Args:
+            on_data: As for the constructor.
+            on_lost: Likewise.
+            on_fault: Likewise.
+        """
+        with self._lock:
+            if self.verdict is not None:
+                return False
+            self._on_data, self._on_lost, self._on_fault = on_data, on_lost, on_fault
+            return True
+
     def close(
         self,
         code: int,

@@ -72,6 +72,7 @@ class Loop:
 
     def call_at(self, deadline: float, callback: Callable[[], None]) -> Timer:
         """Runs ``callback`` at ``deadline``, a time of ``time.monotonic()``."""
+        deadline = float(deadline)  # here, not in the thread of all, when it is compared
         timer = Timer(self, deadline, callback)
         with self._lock:
             heapq.heappush(self._heap, (deadline, next(self._order), timer))

@@ -14,6 +14,8 @@ from .errors import WseTypeError, WseValueError
 
 __all__ = ["Data", "Frame", "JsonProtocol", "Protocol"]
 
+_WELCOME = "~wse:welcome"
+
 #: A frame packed. ``str`` travels as a text message, ``bytes`` as a binary one.
 Data = Union[str, bytes]
 
@@ -36,7 +38,8 @@ class Protocol(abc.ABC):
     name: str
 
     #: The types of our own frames: ``hi``, ``challenge``, ``welcome``, ``call``, ``response``,
-    #: ``response_error``. Values are any hashable objects; users cannot send them.
+    #: ``response_error``. Values are any hashable objects; users cannot send them. With one for
+    #: ``ack``, sessions outlive their links; then the stamp of a welcome is None or a dict.
     internal_types: Mapping[str, Hashable]
 
     @abc.abstractmethod
@@ -69,10 +72,11 @@ class JsonProtocol(Protocol):
         {
             "hi": "~wse:hi",
             "challenge": "~wse:challenge",
-            "welcome": "~wse:welcome",
+            "welcome": _WELCOME,
             "call": "~wse:call",
             "response": "~wse:response",
             "response_error": "~wse:response-err",
+            "ack": "~wse:ack",
         }
     )
 
@@ -88,7 +92,7 @@ class JsonProtocol(Protocol):
             raise WseTypeError(
                 WSE_ERROR.RP_SEND_FAILED, message=f"a type is a non-empty string, not {type!r}"
             )
-        if stamp and not isinstance(stamp, str):
+        if stamp and not isinstance(stamp, str) and type != _WELCOME:
             raise WseTypeError(
                 WSE_ERROR.RP_SEND_FAILED, message=f"a stamp is a string or None, not {stamp!r}"
             )
@@ -121,7 +125,7 @@ class JsonProtocol(Protocol):
             raise WseValueError(
                 WSE_ERROR.PROTOCOL_VIOLATION, message="the type of a frame is a non-empty string"
             )
-        if frame.stamp and not isinstance(frame.stamp, str):
+        if frame.stamp and not isinstance(frame.stamp, str) and frame.type != _WELCOME:
             raise WseValueError(
                 WSE_ERROR.PROTOCOL_VIOLATION, message="the stamp of a frame is a string or null"
             )

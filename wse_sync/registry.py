@@ -1,4 +1,4 @@
-"""Who is there: users and their connections.
+"""Who is there: users, their connections, and the sessions that can be resumed.
 
 ``Registry._lock`` guards all of it. It may be taken under the lock of a connection, and nothing is
 taken under it.
@@ -6,11 +6,14 @@ taken under it.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import threading
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .constants import WSE_REASON
+from .core.delivery import Outgoing
 from .protocol import Data
 from .transport.base import Transport
 
@@ -57,8 +60,8 @@ class View(Mapping[KeyT, ValueT]):
 class Packed:
     """A message for many: packed once, and framed once for each kind of transport."""
 
-    def __init__(self, data: Data) -> None:
-        self._data = data
+    def __init__(self, data: Data, type: Any) -> None:
+        self.message = Outgoing(data, type)
         self._frames: dict[type[Transport], bytes] = {}
 
     def frame_for(self, transport: Transport) -> bytes:
@@ -66,7 +69,7 @@ class Packed:
         kind = type(transport)
         frame = self._frames.get(kind)
         if frame is None:
-            frame = self._frames[kind] = kind.encode(self._data)
+            frame = self._frames[kind] = kind.encode(self.message.data)
         return frame
 
 
@@ -107,13 +110,23 @@ class Registry:
         self._server = server
         self._lock = threading.Lock()
         self._clients: dict[Any, WseIdentity] = {}
+        self._connections: dict[WseConnection, None] = {}
+        self._suspended: dict[WseConnection, None] = {}  # the oldest first
+        self._sessions: dict[bytes, WseConnection] = {}
         self.clients: Mapping[Any, WseIdentity] = View(self._clients)
+
+    def connections(self) -> list[WseConnection]:
+        """Everybody who was let in, those without a link included."""
+        with self._lock:
+            return list(self._connections)
 
     def add(self, connection: WseConnection) -> tuple[WseIdentity, bool, WseConnection | None]:
         """Enters a connection.
 
         Returns:
-            Its user, whether it is the first connection of the user, and the one it pushed out.
+            Its user, whether it is the first connection of the user, and the one that has to go:
+            one without a link, or the oldest. It is this one, which then is not entered, if a
+            client tried to come back on it and has done so on a newer link meanwhile.
         """
         with self._lock:
             client = self._clients.get(connection.cid)
@@ -123,17 +136,68 @@ class Registry:
                 self._clients[connection.cid] = client
             evicted = None
             if len(client.connections) >= self._server.conn_per_user:
-                evicted = client.connections.pop(next(iter(client.connections)))
+                others = list(client.connections.values())
+                away = [other for other in others if other in self._suspended]
+                evicted = (away or others)[0]
+                if connection.admission.returns and connection.arrived < evicted.arrived:
+                    return client, False, connection
+                del client.connections[evicted.conn_id]
+                self._forget(evicted)
             client.connections[connection.conn_id] = connection
+            self._connections[connection] = None
+            if connection.session_id is not None:
+                self._sessions[_key(connection.session_id)] = connection
             return client, first, evicted
 
     def remove(self, connection: WseConnection) -> bool:
         """Takes a connection out; whether it was the last of its user."""
         client = connection.client
         with self._lock:
+            self._forget(connection)
             if client is None or client.connections.pop(connection.conn_id, None) is None:
                 return False
             if client.connections:
                 return False
             del self._clients[client.cid]
             return True
+
+    def find_session(self, session_id: str) -> WseConnection | None:
+        """The connection that has this session."""
+        with self._lock:
+            found = self._sessions.get(_key(session_id))
+        # The table is searched by a hash, whose timing tells nothing of the id.
+        if found is None or found.session_id is None:
+            return None
+        same = hmac.compare_digest(_bytes(found.session_id), _bytes(session_id))
+        return found if same else None
+
+    def suspend(self, connection: WseConnection) -> WseConnection | None:
+        """Notes that a connection has no link; returns the one that is now one too many."""
+        with self._lock:
+            if connection not in self._connections:
+                return None
+            self._suspended[connection] = None
+            if len(self._suspended) <= self._server.max_suspended:
+                return None
+            oldest = next(iter(self._suspended))
+            del self._suspended[oldest]  # here: others that come now must find another one
+            return oldest
+
+    def wake(self, connection: WseConnection) -> None:
+        """Notes that a connection has a link again."""
+        with self._lock:
+            self._suspended.pop(connection, None)
+
+    def _forget(self, connection: WseConnection) -> None:
+        self._connections.pop(connection, None)
+        self._suspended.pop(connection, None)
+        if connection.session_id is not None:
+            self._sessions.pop(_key(connection.session_id), None)
+
+
+def _key(session_id: str) -> bytes:
+    return hashlib.sha256(_bytes(session_id)).digest()
+
+
+def _bytes(session_id: str) -> bytes:
+    return session_id.encode("utf-8", "surrogatepass")  # whatever a stranger sends

@@ -1,6 +1,6 @@
 """The server: who may come in, who is there, and how to reach them.
 
-Threads: everything here may be called from any thread. ``_lock`` guards the set of connections, the
+Threads: everything here may be called from any thread. ``_lock`` guards the set of arrivals, the
 listener and the flags. Under it, the lock of the channel is taken, and those of objects that nobody
 else knows yet.
 """
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, TypeVar
 
-from .checks import bad_value, check_counts, check_seconds
+from .auth import AuthRequest
+from .checks import bad_value, check_counts, check_finite, check_seconds
 from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
 from .core.peer import Message, Peer
@@ -23,7 +24,7 @@ from .errors import WseError
 from .loop import loop
 from .protocol import Protocol
 from .registry import Packed, Registry, WseIdentity
-from .sessions import AuthRequest, WseConnection
+from .sessions import WseConnection
 from .signals import ServerSignals
 from .standalone import Listener
 from .wsgi import answer
@@ -35,6 +36,9 @@ GeneratorT = TypeVar("GeneratorT", bound=Callable[[AuthRequest], Any])
 _SERVICE_RESTART = 1012
 # What the listener accepts: connections, those that get a 503, requests for the HTTP app.
 _VISITORS_FACTOR, _VISITORS_MORE = 2, 100
+# A Ctrl-C between the last look of the interpreter and the system call that waits is noticed only
+# after it: so nothing waits for longer.
+_SLICE = 1.0  # s
 _LAST_WAIT = 2.0  # s for threads to end when their links have been cut
 
 
@@ -54,6 +58,11 @@ class WseServer(Endpoint):
         auth_timeout: From the upgrade to the welcome, in seconds; None: no limit.
         ping_interval: Silence before a ping, in seconds; None: no heartbeat.
         ping_timeout: Silence after the ping before the link is lost, in seconds; None: for ever.
+        resume_window: How long a session outlives its link, in seconds; 0: sessions are off.
+        resume_buffer_bytes: What was sent is kept until the client has it. With more the session is
+            ended: 1013 ``wse.slow-consumer``.
+        resume_buffer_frames: Likewise, so many messages, calls and answers.
+        max_suspended: How many sessions may be without a link; with one more the oldest is ended.
         max_message_bytes: A longer message closes its connection with 1009. It is 64 KiB until
             the welcome.
         max_queue_bytes: Unsent bytes of one connection; with more it is closed with 1013
@@ -84,6 +93,10 @@ class WseServer(Endpoint):
         auth_timeout: float | None = 20.0,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
+        resume_window: float = 60.0,
+        resume_buffer_bytes: int = 8 * 2**20,
+        resume_buffer_frames: int = 10_000,
+        max_suspended: int = 1000,
         max_message_bytes: int = 16 * 2**20,
         max_queue_bytes: int = 16 * 2**20,
         max_connections: int = 1000,
@@ -104,11 +117,18 @@ class WseServer(Endpoint):
             max_message_bytes=max_message_bytes,
             max_queue_bytes=max_queue_bytes,
             max_workers=max_workers,
+            resume_buffer_bytes=resume_buffer_bytes,
+            resume_buffer_frames=resume_buffer_frames,
             debug=debug,
             log=logging.getLogger("wse_sync.server"),
         )
         check_seconds(auth_timeout=auth_timeout)
-        check_counts(conn_per_user=conn_per_user, max_connections=max_connections)
+        check_finite(0, resume_window=resume_window)
+        check_counts(
+            conn_per_user=conn_per_user,
+            max_connections=max_connections,
+            max_suspended=max_suspended,
+        )
         if path is not None and not path.startswith("/"):
             raise bad_value(f"path must begin with /: {path!r}")
         self.identify = identify
@@ -120,6 +140,8 @@ class WseServer(Endpoint):
         #: How many devices a user may have; with one more the oldest has to go.
         self.conn_per_user = conn_per_user
         self.auth_timeout = auth_timeout
+        self.resume_window = float(resume_window)
+        self.max_suspended = max_suspended
         self.max_connections = max_connections
         self.origins = _origins(origins)
         #: The signals.
@@ -128,7 +150,7 @@ class WseServer(Endpoint):
         self._peer = Peer(self.protocol)
         self._asked_port = port
         self._lock = threading.Lock()
-        self._connections: set[WseConnection] = set()
+        self._arrivals: set[WseConnection] = set()
         self._listener: Listener | None = None
         self._closing = False
         self._closed = threading.Event()
@@ -167,7 +189,8 @@ class WseServer(Endpoint):
         """Starts and blocks until :meth:`close`; Ctrl-C closes in order and returns."""
         self.start()
         try:
-            self._closed.wait()
+            while not self._closed.wait(_SLICE):
+                continue
         except KeyboardInterrupt:
             self.log.info("interrupted, closing")
         finally:
@@ -189,16 +212,18 @@ class WseServer(Endpoint):
         with self._lock:
             self._closing = True
             listener, self._listener = self._listener, None
-            connections = list(self._connections)
+            arrivals = list(self._arrivals)
         if listener is not None:
             listener.stop_accepting()
-        for connection in connections:
-            connection.link.close(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
-        for connection in connections:
-            if not connection.link.wait(max(0.0, deadline - monotonic())):
-                connection.link.cut()
-        for connection in connections:
-            connection.link.wait(_LAST_WAIT)
+        # From here on no session is suspended: those that are, are in the registry.
+        for connection in {*arrivals, *self.registry.connections()}:
+            connection.end(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
+        links = [connection.arrival for connection in arrivals]
+        for link in links:
+            if not link.wait(max(0.0, deadline - monotonic())):
+                link.cut()
+        for link in links:
+            link.wait(_LAST_WAIT)
         if listener is not None:
             listener.join(_LAST_WAIT)
         with self._lock:
@@ -274,15 +299,13 @@ class WseServer(Endpoint):
         Raises:
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        with self._lock:
-            connections = list(self._connections)  # strangers as well: they take nothing yet
-        return self.send_to(connections, type, payload)
+        return self.send_to(self.registry.connections(), type, payload)
 
     def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
-        """Packs a message once and sends it to those connections that are open."""
+        """Packs a message once and sends it to those connections that are not closed."""
         data = self._peer.pack_message(type, payload)
         self.check_size(data)
-        packed = Packed(data)
+        packed = Packed(data, type)
         return sum([connection.send_packed(packed) for connection in connections])
 
     def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:
@@ -313,16 +336,21 @@ class WseServer(Endpoint):
     def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
         """Makes a connection and enters it, or returns None if there is no place for one more."""
         with self._lock:
-            if self._closing or len(self._connections) >= self.max_connections:
+            if self._closing or len(self._arrivals) >= self.max_connections:
                 return None
             connection = make()
-            self._connections.add(connection)
+            self._arrivals.add(connection)
             return connection
 
     def dismiss(self, connection: WseConnection) -> None:
-        """The end of ``admit``."""
+        """The end of ``admit``: the link is over, though the connection may live on."""
         with self._lock:
-            self._connections.discard(connection)
+            self._arrivals.discard(connection)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether sessions end with their links."""
+        return self._closing
 
     def arguments(self, connection: Connection) -> tuple[Any, ...]:
         return (connection,)

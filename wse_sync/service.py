@@ -11,10 +11,10 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from .constants import WSE_ERROR
+from .core.delivery import Delivery
 from .core.failures import error_from, payload_of
 from .core.peer import Call
 from .errors import WseError, error_of
-from .link import Link
 from .protocol import Data
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["answer"]
 
 
-def answer(connection: Connection, link: Link, call: Call) -> None:
-    """Runs the procedure that ``call`` names, and answers on ``link``."""
+def answer(connection: Connection, session: Delivery, call: Call) -> None:
+    """Runs the procedure that ``call`` names, and answers within ``session``."""
     endpoint = connection.endpoint
     handler = endpoint.procedures.find(call.name)
     if handler is None:
         unknown = error_of(WSE_ERROR.RP_NOT_REGISTERED, message="there is no such procedure")
-        _answer_failure(connection, link, call, unknown)
+        _answer_failure(connection, session, call, unknown)
         return
     try:
         result = handler(*endpoint.arguments(connection), call.payload)
     except BaseException as error:
-        _answer_failure(connection, link, call, error)
+        _answer_failure(connection, session, call, error)
         return
     try:
         data = connection.peer.pack_result(call.stamp, result)
@@ -44,16 +44,18 @@ def answer(connection: Connection, link: Link, call: Call) -> None:
             WSE_ERROR.RP_EXECUTION_FAILED, message=f"the result cannot be sent: {error}"
         )
         told.__cause__ = error
-        _answer_failure(connection, link, call, told)
+        _answer_failure(connection, session, call, told)
         return
-    connection.respond(link, data)
+    connection.respond(session, data)
 
 
-def _answer_failure(connection: Connection, link: Link, call: Call, error: BaseException) -> None:
+def _answer_failure(
+    connection: Connection, session: Delivery, call: Call, error: BaseException
+) -> None:
     endpoint = connection.endpoint
     stack = _stack_of(error) if endpoint.debug else None
     payload = payload_of(error, call.name, stack)
-    connection.respond(link, _pack_failure(connection, call, payload))
+    connection.respond(session, _pack_failure(connection, call, payload))
     level = logging.INFO if isinstance(error, WseError) else logging.ERROR
     raised = None if error.__traceback__ is None else error
     endpoint.log.log(

@@ -1,22 +1,29 @@
-"""How a stranger becomes a user: one connection of a server, and the decision to let it in.
+"""The connections of a server: how a stranger becomes a user, and a user outlives a link.
 
-Threads: the reader of a connection brings frames; the lane runs the challenge generator and the
-identify handler; a decision may come from any thread. The lock of the connection guards what is
-here, too.
+Threads: the readers of links bring frames and say when the links are lost; users end connections
+from any thread, the loop those that have waited for too long. The locks of the connection guard
+what is here, too. A newcomer's lock and that of the session it asked for are never held together.
+
+Every link arrives as a connection of its own, a stranger. When it is let in and has named a session
+that waits for it, the connection of that session takes over its link, and the stranger is gone.
 """
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import uuid
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from .auth import Admission
+from .callers import disconnect_all
 from .connection import Connection
-from .constants import WSE_ERROR, WSE_REASON
-from .core.handshake import Hello, ServerHandshake
+from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON
+from .core.delivery import Delivery, Outgoing
+from .core.handshake import SessionGrant
 from .errors import WseError
-from .link import Link
+from .link import CLOSE_TIMEOUT, Link
 from .loop import Timer, loop
 from .protocol import Data
 from .registry import Packed, WseIdentity
@@ -25,62 +32,17 @@ from .transport.base import Transport
 if TYPE_CHECKING:
     from .server import WseServer
 
-__all__ = ["AuthRequest", "Challenge", "WseConnection"]
+__all__ = ["WseConnection"]
 
-_NORMAL = 1000
+_NORMAL, _ABNORMAL, _TRY_LATER = 1000, 1006, 1013
 _STRANGER_BYTES = 64 * 1024  # a stranger's message may be this long
+_SECRET_BYTES = 24  # of a session id: 192 random bits
+# So long a client that owes us acknowledgements has to send one: it may do so after a second, and
+# needs time to read what comes before. Nobody is expected to be slower than this.
+_PATIENCE, _LEAST_RATE = 3.0, 64 * 1024  # s; bytes/s
 
 
-class Challenge(NamedTuple):
-    """What a client was asked, and what it answered."""
-
-    quest: Any
-    response: Any
-
-
-class AuthRequest:
-    """Somebody wants in; decide with :meth:`accept` or :meth:`refuse`.
-
-    The first decision counts, later ones do nothing. It may be taken after the handler has
-    returned, in any thread, until ``auth_timeout``.
-
-    Attributes:
-        identity: What the client says it is: a name, a token, whatever the two ends agreed on.
-        meta: What it adds, a dict.
-        conn_id: Id of the connection.
-        remote_addr: Address of the other end of the socket.
-        environ: WSGI environ of the upgrade: headers, cookies, query.
-        challenge: None, or an object with ``quest`` and ``response``.
-    """
-
-    def __init__(self, connection: WseConnection, hello: Hello) -> None:
-        self._connection = connection
-        self.identity = hello.identity
-        self.meta = hello.meta
-        self.conn_id = connection.conn_id
-        self.remote_addr = connection.remote_addr
-        self.environ = connection.environ
-        self.challenge: Challenge | None = None
-
-    def accept(self, cid: Any, welcome: Any = None) -> None:
-        """Lets the client in.
-
-        Args:
-            cid: Id of the user; all connections with the same one are devices of one user. A falsy
-                one refuses, and so does one that cannot be hashed: it may be what a stranger sent.
-            welcome: Payload of the welcome.
-
-        Raises:
-            WseTypeError, WseValueError: The welcome cannot be packed; nothing is decided.
-        """
-        self._connection.accept(cid, welcome)
-
-    def refuse(self) -> None:
-        """Turns the client away: 1000 ``wse.not-authorized``, final for it."""
-        self._connection.refuse()
-
-    def __repr__(self) -> str:
-        return f"<AuthRequest of {self._connection!r}>"
+_arrivals = itertools.count()
 
 
 class WseConnection(Connection):
@@ -89,7 +51,7 @@ class WseConnection(Connection):
     Attributes:
         conn_id: Its id, unique.
         cid: Id of the user; None until it is let in.
-        identity: What the client said it is.
+        identity: What the client said it is; here and below, when it came back last.
         meta: What it added.
         remote_addr: Address of the other end of the socket.
         environ: WSGI environ of the upgrade.
@@ -105,16 +67,29 @@ class WseConnection(Connection):
         self.remote_addr = transport.peer
         self.environ = environ
         self.data: dict[str, Any] = {}
+        #: A secret: whoever knows it, and is let in as the same user, gets the session.
+        self.session_id: str | None = None
         self.lane.max_bytes = _STRANGER_BYTES
         self._server = server
         self._client: WseIdentity | None = None
-        self._handshake = ServerHandshake(server.protocol)
-        self._auth: AuthRequest | None = None
-        self._decided = False
-        self._auth_timer: Timer | None = None
+        #: Its place in the order in which links arrived; of its latest link.
+        self.arrived = next(_arrivals)
+        #: How many links it has taken over.
+        self.links = 0
+        self._heir: WseConnection | None = None  # who has taken over the link that it came with
+        self._ending = False
+        self._window: Timer | None = None
+        self._patience: Timer | None = None
         transport.max_message_bytes = min(_STRANGER_BYTES, server.max_message_bytes)
-        self._only_link = server.open_link(transport, self._receive, self._lost, self.faulted)
-        self.lane.enter(self._only_link)
+        #: The link that it came with.
+        self.arrival: Link = server.open_link(
+            transport,
+            self._receive,
+            lambda code, reason: self._lost(self.arrival, code, reason),
+            self.faulted,
+        )
+        self.lane.enter(self.arrival)
+        self.admission = Admission(self, server)
 
     @property
     def client(self) -> WseIdentity | None:
@@ -127,170 +102,283 @@ class WseConnection(Connection):
         return "closed" if self._state == "new" else self._state
 
     def drop(self, reason: str = WSE_REASON.BY_SERVER) -> None:
-        """Disconnects this device with 1000 and ``reason``; any thread, does not block."""
-        self._only_link.close(_NORMAL, reason)
+        """Disconnects this device with 1000 and ``reason``, and ends its session.
+
+        Any thread, does not block.
+        """
+        self.end(_NORMAL, reason)
 
     # The life of a connection; the reader's thread
 
     def run(self, subprotocol: str | None) -> None:
-        """Serves the connection until it has ended.
+        """Serves the link that it came with until that has ended.
 
         Args:
             subprotocol: What was agreed on in the upgrade; None closes the connection.
         """
         if subprotocol is None:
             error = _violation(f"the client did not offer {self._server.protocol.name}")
-            self.violated(self._only_link, error)
-        elif self._server.auth_timeout is not None:
-            with self._lock:
-                if not self._decided:  # it may have been closed already
-                    self._auth_timer = loop.call_later(self._server.auth_timeout, self._time_out)
-        self._only_link.run()
-
-    @property
-    def link(self) -> Link:
-        """The link that carries it."""
-        return self._only_link
+            self.violated(self.arrival, error)
+        else:
+            self.admission.start()
+        self.arrival.run()
 
     def _receive(self, data: Data) -> None:
-        if self._state == "open":
-            self.receive(self._only_link, data)
-        else:
+        if self._state == "new":
             # What comes before the welcome waits in the lane, for the handshake or for its end.
-            self.lane.post(partial(self._greet, data), len(data), source=self._only_link)
-            self.await_room(self._only_link)
+            greet = partial(self._greet, data)
+            self.lane.post(greet, len(data), source=self.arrival)
+            self.await_room(self.arrival)
+        else:
+            self.receive(self.arrival, data)
 
-    def _lost(self, code: int, reason: str) -> None:
+    def _greet(self, data: Data) -> None:
+        """Takes a frame that came before the welcome went out; the lane's thread."""
+        if self._heir is not None:
+            self._heir.receive_late(self.arrival, data)
+        elif self._state == "new":
+            self.admission.receive(data)
+        elif self._state != "closed":
+            self.receive_late(self.arrival, data)
+
+    def _lost(self, link: Link, code: int, reason: str) -> None:
+        """A link is over; in whatever thread found out."""
+        surplus = None
         with self._lock:
-            was_open = self._state == "open"
-            self._decided = True
-        self.detach(code, reason)
-        self._stop_auth_timer()
-        if not was_open:
-            self.lane.leave(self._only_link)
+            before = self._state
+            if before == "closed" or (before != "new" and self._link is not link):
+                return  # another link has taken over
+            suspend = before == "open" and self._outlives((code, reason))
+            calls, _ = self._detach(suspend=suspend, resume=suspend)
+            if suspend:
+                surplus = self._server.registry.suspend(self)
+                window = self._server.resume_window
+                self._window = loop.call_later(window, partial(self.expire, self.links))
+                # Here, so that nothing of the next link comes before it.
+                suspended = self._server.when.suspended
+                self.lane.leave(link, partial(suspended.settle, self._server, self))
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+        if not suspend:  # or it may be that of the next link by now
+            self._stop_acks()
+        self.admission.abandon()
+        disconnect_all(calls, code, reason)
+        if surplus is not None:
+            surplus.expire()
+        if before == "new":
+            self.lane.leave(link)
             self.lane.release()
-            return
+        elif not suspend:
+            self._bury(link, code, reason)
+
+    def _bury(self, link: Link | None, code: int, reason: str) -> None:
+        """Says that the connection is gone."""
         tasks = [partial(self._server.when.disconnected.settle, self._server, self, code, reason)]
         if self._server.registry.remove(self):
             left = self._server.when.left
             tasks.append(partial(left.settle, self._server, self._client, code, reason))
-        self.lane.leave(self._only_link, *tasks)
+        self.lane.leave(link, *tasks)
 
-    def _time_out(self) -> None:
+    # The end of a session; any thread
+
+    def end(self, code: int, reason: str, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Ends the connection for good, with a link or without.
+
+        Args:
+            code: Of the close frame; 1006 cuts the link without one.
+            reason: Its text.
+            timeout: For the close frame, what waits before it and its answer, in seconds.
+        """
         with self._lock:
-            if self._decided:
-                return
-            self._decided = True
-        self._only_link.close(_NORMAL, WSE_REASON.AUTH_TIMEOUT)
-
-    def _stop_auth_timer(self) -> None:
-        with self._lock:
-            timer, self._auth_timer = self._auth_timer, None
-        if timer is not None:
-            timer.cancel()
-
-    # Authentication; the lane's thread, decisions from any
-
-    def _greet(self, data: Data) -> None:
-        """Takes a frame that came before the welcome went out."""
-        if self._state == "open":
-            self.receive_late(self._only_link, data)
-            return
-        if self._state == "closed":
-            return
-        try:
-            event = self._handshake.receive(data)
-        except WseError as error:
-            self.violated(self._only_link, error)
-            return
-        if isinstance(event, Hello):
-            self.identity, self.meta = event
-            self._auth = AuthRequest(self, event)
-            self._guard(self._challenge)
+            self._ending = True
+            link = self.arrival if self._state == "new" else self._link
+        if link is None:
+            self._end_suspended(code, str(reason))
+        elif code == _ABNORMAL:
+            link.fail(code, str(reason))
         else:
-            assert self._auth is not None and self._auth.challenge is not None
-            self._auth.challenge = Challenge(self._auth.challenge.quest, event.response)
-            self._guard(self._identify)
+            self.settle_acks(link)
+            link.close(code, reason, timeout=timeout)
 
-    def _guard(self, step: Callable[[], None]) -> None:
-        """A handler that raises refuses."""
-        try:
-            step()
-        except BaseException as error:
-            self.endpoint.report(error, self)
-            self.refuse()
+    def expire(self, links: int | None = None) -> None:
+        """The window of the session is over, if it has had no other link since."""
+        self._end_suspended(_ABNORMAL, WSE_REASON.SESSION_EXPIRED, links)
 
-    def _challenge(self) -> None:
-        assert self._auth is not None
-        generator = self._server.generator
-        if generator is None:
-            self._identify()
-            return
-        quest = generator(self._auth)
-        if not self._decided:
-            self._auth.challenge = Challenge(quest, None)
-            self._only_link.send(self._handshake.ask(quest))
-
-    def _identify(self) -> None:
-        assert self._auth is not None
-        self.lane.hold()
-        self._server.identify(self._auth)
-
-    def accept(self, cid: Any, welcome: Any) -> None:
-        """Carries out :meth:`AuthRequest.accept`."""
-        if self._decided:
-            return
-        if not cid or not _is_hashable(cid):
-            self.refuse()
-            return
-        data = self._handshake.welcome(welcome)
+    def _end_suspended(self, code: int, reason: str, links: int | None = None) -> None:
         with self._lock:
-            if self._decided:
+            if self._state != "suspended" or links not in (None, self.links):
                 return
-            self._decided = True
+            calls, lost = self._detach(suspend=False, resume=False)
+            self._stop_window()
+        self._stop_acks()
+        self.endpoint.log.info("%r: ended; %d messages may be lost", self, sum(lost.values()))
+        disconnect_all(calls, code, reason)
+        self._bury(None, code, reason)
+
+    def _outlives(self, verdict: tuple[int, str] | None) -> bool:
+        if not self.session.is_session or self._ending or self._server.is_closing:
+            return False
+        if verdict is None:
+            return True
+        return verdict[0] in RETRY_CODES and verdict[1] != WSE_REASON.SLOW_CONSUMER
+
+    def _has_queue_room(self, frame: Outgoing) -> bool:
+        if self.session.has_room(len(frame.data)):
+            return True
+        if not self._ending:
+            self._ending = True
+            # By the loop: the lock is held.
+            loop.call_later(0.0, partial(self.end, _TRY_LATER, WSE_REASON.SLOW_CONSUMER))
+        return False
+
+    def _why_not_ready(self) -> str:
+        if self._state == "suspended":
+            limits = self._server.limits
+            return (
+                f"{self!r} is away, and resume_buffer_bytes ({limits.max_bytes}) or"
+                f" resume_buffer_frames ({limits.max_frames}) wait for it: its session ends"
+            )
+        return super()._why_not_ready()
+
+    def _crowded(self, link: Link) -> None:
+        # A burst gets there as well, with a client that is about to acknowledge it. So nothing more
+        # is kept, and whoever acknowledges nothing for a while is given up.
+        self.session.trim()
+        self._be_patient(link)
+
+    def _be_patient(self, link: Link) -> None:
+        if self._patience is None:
+            patience = _PATIENCE + self.session.kept_bytes / _LEAST_RATE
+            expected = partial(self._lose_patience, link, self.session.acknowledged)
+            self._patience = loop.call_later(patience, expected)
+
+    def _lose_patience(self, link: Link, seen: int) -> None:
+        with self._lock:
+            self._patience = None
+            if self._link is not link or self.session.acknowledged != seen:
+                return
+            if link.paused or link.outbox.waiting_bytes:
+                # We do not read, or it has not got it all yet: the outbox has bounds of its own.
+                self._be_patient(link)
+                return
+        link.overflow()
+
+    def _stop_window(self) -> None:
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
+
+    # Let in; any thread
+
+    def enter(self, cid: Any, welcome: Any) -> None:
+        """Begins a conversation."""
+        with self._lock:
+            if self._state != "new":
+                return  # the link was lost meanwhile
             self.cid = cid
+            if self.admission.wants_session and self._server.resume_window:
+                self.session_id = secrets.token_urlsafe(_SECRET_BYTES)
+                self.session = Delivery(self._server.limits, self.session_id)
+            data = self._welcome(self.admission, welcome, resumed=False)
             # Registered before the welcome, and both under the lock that broadcasts take: whoever
             # has his welcome is in the list, and nobody hears anything before it.
             self._client, first, evicted = self._server.registry.add(self)
-            self._only_link.transport.max_message_bytes = self._server.max_message_bytes
-            self.lane.max_bytes = self._server.max_queue_bytes
-            self._open(self._only_link)
-            self._only_link.send(data)
-        self._stop_auth_timer()
+            if evicted is not self:
+                self._begin(self.arrival, data)
         if evicted is not None:
-            evicted.drop(WSE_REASON.CLIENTS_CONCURRENCY)
+            evicted.end(_NORMAL, WSE_REASON.CLIENTS_CONCURRENCY)
+        if evicted is self:
+            return
         when = self._server.when
         tasks = [partial(when.connected.settle, self._server, self)]
         if first:
             tasks.insert(0, partial(when.joined.settle, self._server, self._client, self.meta))
         self.lane.release(*tasks)
 
-    def refuse(self) -> None:
-        """Carries out :meth:`AuthRequest.refuse`."""
+    def _welcome(self, admission: Admission, payload: Any, *, resumed: bool) -> Data:
+        session = None
+        if self.session_id is not None:
+            window = self._server.resume_window
+            session = SessionGrant(self.session_id, resumed, self.session.received, window)
+        return admission.welcome(self.cid, payload, session)
+
+    def _begin(self, link: Link, welcome: Data) -> None:
+        """Goes on over a link, with the welcome; the lock is held."""
+        link.transport.max_message_bytes = self._server.max_message_bytes
+        self.lane.max_bytes = self._server.max_queue_bytes
+        self.session.tell()
+        self._open(link, welcome)
+
+    # Back into a session
+
+    def take_over(self, newcomer: WseConnection, links: int, welcome: Any) -> bool:
+        """Goes on, on the link of a newcomer; False if that shall begin anew.
+
+        Args:
+            newcomer: Was let in as the same user.
+            links: How many links this session had had when the newcomer asked for it.
+            welcome: Payload of the welcome.
+        """
+        link, offer = newcomer.arrival, newcomer.admission.offer
+        assert offer is not None
+        with self._receiving, self._lock:
+            if self._ending or self._state not in ("open", "suspended"):
+                return False
+            if self.links != links and self._state == "open":
+                return False  # another was faster
+            if newcomer.arrived < self.arrived:
+                return False  # its hi was long on its way, and the client has come back meanwhile
+            possible = self.session.can_resume(offer.received)
+            if possible:
+                data = self._welcome(newcomer.admission, welcome, resumed=True)
+                receive, lost = partial(self.receive, link), partial(self._lost, link)
+                if not link.hand_over(receive, lost, self.faulted):
+                    return True  # it is gone again: the session waits for the next one
+                before = self._link
+                self._return_on(newcomer, offer.received, data)
+        if not possible:
+            self.end(_ABNORMAL, WSE_REASON.SESSION_EXPIRED)
+            return False
+        if before is not None:
+            # We have not noticed that it is dead, or it is a copy of the client that has just come.
+            before.close(_NORMAL, WSE_REASON.CLIENTS_CONCURRENCY, at_once=True)
+        newcomer.part()
+        return True
+
+    def part(self) -> None:
+        """The end of a newcomer that has given its link away."""
         with self._lock:
-            if self._decided:
-                return
-            self._decided = True
-        self._only_link.close(_NORMAL, WSE_REASON.NOT_AUTHORIZED)
+            self._state = "closed"
+        self.lane.release()
+
+    def _return_on(self, newcomer: WseConnection, received: int, welcome: Data) -> None:
+        """The part of :meth:`take_over` that the locks are for."""
+        newcomer._heir = self
+        self.arrived = newcomer.arrived
+        self.links += 1
+        self._stop_window()
+        self._server.registry.wake(self)
+        self.identity, self.meta = newcomer.identity, newcomer.meta
+        self.remote_addr, self.environ = newcomer.remote_addr, newcomer.environ
+        self.lane.enter(newcomer.arrival)
+        self.session.resume(received)
+        self._begin(newcomer.arrival, welcome)
+        self.lane.post(partial(self._server.when.resumed.settle, self._server, self))
+        newcomer.lane.hand_over(self.lane)
+
+    # Sending to many
 
     def send_packed(self, packed: Packed) -> bool:
-        """Sends what was packed for many; False if this connection is not open."""
+        """Sends what was packed for many; False if this connection is closed."""
         with self._lock:
-            if self._state != "open":
-                return False
-            return self._only_link.outbox.write(packed.frame_for(self._only_link.transport))
+            link = self._link
+            encoded = None if link is None else packed.frame_for(link.transport)
+            return self._put(packed.message, encoded)
 
     def __repr__(self) -> str:
         who = "a stranger" if self._client is None else f"{self.cid!r:.80}"
         return f"<WseConnection {self.conn_id[:8]} of {who} {self.state} from {self.remote_addr}>"
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _violation(text: str) -> WseError:

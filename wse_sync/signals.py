@@ -151,6 +151,8 @@ class ServerSignals(_Signals):
         left: ``(client, code, reason)``: the last one is gone.
         connected: ``(conn)``: a connection was let in.
         disconnected: ``(conn, code, reason)``: it is gone.
+        suspended: ``(conn)``: it lost its link, and keeps its session for a while.
+        resumed: ``(conn)``: it has a link again, and its session.
         error: ``(error, conn)``: a handler raised, a procedure failed, or a client sent what it
             must not. ``conn`` may be None.
         ignored: ``(conn, type, payload)``: a message for which there is no handler.
@@ -161,6 +163,8 @@ class ServerSignals(_Signals):
         self.left = Signal(("client", "code", "reason"), report)
         self.connected = Signal(("conn",), report)
         self.disconnected = Signal(("conn", "code", "reason"), report)
+        self.suspended = Signal(("conn",), report)
+        self.resumed = Signal(("conn",), report)
         self.error = Signal(("error", "conn"), last_resort)
         self.ignored = Signal(("conn", "type", "payload"), report)
 
@@ -172,7 +176,8 @@ class ClientSignals(_Signals):
         connected: ``()``: the socket is open.
         ready: ``(welcome)``: the server let us in. A handler that comes late is called at once.
         closed: ``(code, reason)``: a link is lost, whether or not another follows.
-        error: ``(error)``: a handler raised, a procedure failed, or the server sent nonsense.
+        error: ``(error)``: a handler raised, a procedure failed, the server sent nonsense, or
+            messages may be lost.
         updated: ``(status)``: the status changed. A handler that comes late is called at once.
         ignored: ``(type, payload)``: a message for which there is no handler.
     """

@@ -220,7 +220,15 @@ class _Request(WSGIRequestHandler):
 
     def handle(self) -> None:
         self.raw_requestline = self.rfile.readline(65537)
-        self._parsed = bool(self.raw_requestline) and self.parse_request()
+        lines = _Lines(self.rfile)
+        self.rfile = cast(Any, lines)
+        try:
+            parsed = bool(self.raw_requestline) and self.parse_request()
+        finally:
+            self.rfile = lines.file
+        # http.client takes the end of the stream for that of the headers. What has been cut is no
+        # request (RFC 9112, 8): nobody is there for an answer, or somebody would get a wrong one.
+        self._parsed = parsed and lines.last in (b"\r\n", b"\n")
 
     def finish(self) -> None:
         """Not yet: the files are needed for the answer."""
@@ -242,6 +250,18 @@ class _Request(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(f"%s {format}", self._visitor.address, *args)
+
+
+class _Lines:
+    """Reads lines from a file, and knows the last one."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, size: int) -> bytes:
+        self.last = self.file.readline(size)
+        return self.last
 
 
 class _Handler(ServerHandler):

@@ -113,7 +113,7 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
         )
         return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No more connections here; try later.")
     try:
-        connection.link.attach()
+        connection.arrival.attach()
         environ[UPGRADED] = True
         connection.run(transport.subprotocol)
     except HandshakeFailed as error:

@@ -335,7 +335,7 @@ def test_22_the_error_signal_of_the_server_names_the_procedure_and_the_connectio
         with pytest.raises(WseError) as caught:
             client.call(name)
         codes.append(caught.value.code)
-    reported = errors.wait_for(3)
+        reported = errors.wait_for(len(codes))  # they come at the same time as the next call
     assert [error.code for error, _ in reported] == codes
     assert [error.details["rp"] for error, _ in reported] == ["fail", "failw", "nope"]
     assert all(from_conn is conn for _, from_conn in reported)

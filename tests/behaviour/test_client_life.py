@@ -19,6 +19,7 @@ from tests.faults import FaultProxy
 from tests.programs import Program
 from tests.support import (
     PATIENCE,
+    RESPONSE,
     RawPeer,
     Recorder,
     Thread,
@@ -645,10 +646,11 @@ def collected(server: Any, type: str) -> Recorder:
     return recorder
 
 
+@pytest.mark.parametrize("resume_window", [60.0, 0])
 def test_31_what_is_sent_between_links_goes_out_after_the_reconnect_in_order(
-    make_server: MakeServer, make_client: MakeClient
+    make_server: MakeServer, make_client: MakeClient, resume_window: float
 ) -> None:
-    server = make_server()
+    server = make_server(resume_window=resume_window)
     numbers = collected(server, "number")
     server.register("add", lambda conn, pair: sum(pair))
     with FaultProxy(server.url) as proxy:
@@ -674,10 +676,11 @@ def test_31_what_is_sent_between_links_goes_out_after_the_reconnect_in_order(
         assert numbers.wait_for(101) == list(range(101))
 
 
+@pytest.mark.parametrize("resume_window", [60.0, 0])
 def test_31_past_max_queue_bytes_sends_between_links_raise_not_ready(
-    make_server: MakeServer, make_client: MakeClient
+    make_server: MakeServer, make_client: MakeClient, resume_window: float
 ) -> None:
-    server = make_server()
+    server = make_server(resume_window=resume_window)
     numbers = collected(server, "number")
     with FaultProxy(server.url) as proxy:
         client = make_client(proxy.url, reconnect=True, backoff=QUICK, max_queue_bytes=10_000)
@@ -704,6 +707,35 @@ def test_31_past_max_queue_bytes_sends_between_links_raise_not_ready(
         statuses.wait_until(lambda items: items[-1:] == [READY])
         client.send("number", [queued, ""])
         assert numbers.wait_for(queued + 1)[-1] == [queued, ""]
+
+
+def test_31_a_call_queued_between_links_waits_also_when_the_next_one_is_not_welcomed(
+    make_raw_server: MakeRawServer, make_client: MakeClient
+) -> None:
+    """It cannot have been served. The call that a link has had fails with that link."""
+    queued = threading.Event()
+
+    def script(peer: RawPeer) -> None:
+        if peer.number == 1:
+            peer.recv_frame()
+            wait_event(queued)
+            return
+        peer.welcome()
+        name, payload, stamp = peer.recv_frame()
+        if peer.number == 2:
+            peer.send_frame(RESPONSE, [name, payload], stamp)
+            peer.recv_close()
+
+    client = make_client(make_raw_server(script), reconnect=True, backoff=QUICK)
+    statuses = statuses_of(client)
+    client.connect("ann")
+    with pytest.raises(WseError) as caught:
+        client.call("first")
+    assert caught.value.code == WSE_ERROR.RP_DISCONNECT
+    statuses.wait_until(lambda items: items[-1:] == [RE_CONNECTING])
+    future = client.submit("second", 2)
+    queued.set()
+    assert future.result(PATIENCE) == ["second", 2]
 
 
 def test_31_a_call_queued_between_links_still_has_its_timeout(
@@ -774,10 +806,12 @@ def test_31_sends_raise_not_ready_when_there_is_no_link_to_come_back(
 # 32
 
 
+@pytest.mark.parametrize("resume_window", [60.0, 0])
 def test_32_procedures_and_handlers_outlive_every_link(
-    make_server: MakeServer, make_client: MakeClient
+    make_server: MakeServer, make_client: MakeClient, resume_window: float
 ) -> None:
-    first, second = make_server(), make_server()
+    """Whether or not there is a session that outlives them, too."""
+    first, second = (make_server(resume_window=resume_window) for _ in range(2))
     news, once, ready, connected, closed, ignored = (Recorder() for _ in range(6))
     with FaultProxy(first.url) as proxy:
         client = make_client(proxy.url, reconnect=True, backoff=QUICK)
@@ -803,10 +837,10 @@ def test_32_procedures_and_handlers_outlive_every_link(
         client.connect("ann")
         works(first, 1)
         for links in (2, 3):
-            gone = Recorder()
-            first.when.disconnected(gone)
+            noticed = Recorder()
+            (first.when.resumed if resume_window else first.when.disconnected)(noticed)
             proxy.cut(reset=links == 3)
-            gone.wait_for(1)
+            noticed.wait_for(1)
             works(first, links)
         client.jump(second.url)
         works(second, 4)
@@ -914,12 +948,13 @@ def test_33_after_a_jump_the_client_comes_back_to_the_new_server(
         client.when.ready(ready)
         client.connect("ann")
         client.jump(proxy.url)
-        gone = Recorder()
-        there.when.disconnected(gone)
+        resumed = Recorder()
+        there.when.resumed(resumed)
         proxy.cut()
         ready.wait_for(3)
-        gone.wait_for(1)
-        wait_until(lambda: list(there.clients) == ["ann"])
+        (conn,) = resumed.wait_for(1)
+        assert conn.cid == "ann"
+        assert list(there.clients) == ["ann"]
         assert not here.clients
         assert client.url == proxy.url
 
@@ -1241,7 +1276,13 @@ def test_34_disconnect_returns_when_nobody_reads_what_is_queued(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:
     with FaultProxy(make_server().url) as proxy:
-        client = make_client(proxy.url, reconnect=True, backoff=QUICK, max_queue_bytes=2**26)
+        client = make_client(
+            proxy.url,
+            reconnect=True,
+            backoff=QUICK,
+            max_queue_bytes=2**26,
+            resume_buffer_bytes=2**26,
+        )
         client.connect("ann")
         proxy.stall()
         for _ in range(32):

@@ -399,7 +399,7 @@ def test_31_a_cut_tls_link_comes_back(
     certificates: Certificates,
     reset: bool,
 ) -> None:
-    server = make_tls_server()
+    server = make_tls_server(resume_window=0)
     gone = Recorder()
     server.when.disconnected(lambda conn, code, reason: gone.add(code))
     server.register("echo", lambda conn, payload: payload)

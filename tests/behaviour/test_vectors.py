@@ -1,7 +1,8 @@
 """The frames recorded from the JavaScript implementation: both ends say what they say.
 
 Differences that wire.md names: we send no stack, do not echo the payload of a failed call, name
-the procedure `rp` instead of `rpc`, and say in every error message what happened.
+the procedure `rp` instead of `rpc`, and say in every error message what happened. Our hi asks for
+our cid, under a key that the others read past.
 """
 
 from __future__ import annotations
@@ -292,6 +293,7 @@ def test_22_our_client_says_what_the_recorded_client_says(
     (offer,) = offers.items
     assert offer == [HANDSHAKE["v"]]
     frames = got.items
+    assert frames[0][1].pop("wse") == {"v": 1}
     stamps = [frame[2] for frame in frames[5:7]]
     assert all(isinstance(stamp, str) and stamp for stamp in stamps)
     for ours, theirs in zip(frames[:8], CLIENT_FRAMES[:8]):
@@ -320,7 +322,7 @@ def test_22_our_client_understands_the_recorded_welcome(
     client = make_client(make_raw_server(script))
     assert client.connect("x") == {"hey": 1}
     assert client.cid is None
-    assert sent.items == [["~wse:hi", {"identity": "x", "meta": {}}, None]]
+    assert sent.items == [["~wse:hi", {"identity": "x", "meta": {}, "wse": {"v": 1}}, None]]
 
 
 def test_22_our_client_understands_the_recorded_answers(

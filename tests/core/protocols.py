@@ -10,7 +10,7 @@ from typing import Any, Callable
 from wse_sync import JsonProtocol, Protocol
 from wse_sync.protocol import Data
 
-HI, CHALLENGE, WELCOME, CALL, RESPONSE, RESPONSE_ERROR = range(1, 7)
+HI, CHALLENGE, WELCOME, CALL, RESPONSE, RESPONSE_ERROR, ACK = range(1, 8)
 
 
 class NumberProtocol(Protocol):
@@ -25,6 +25,7 @@ class NumberProtocol(Protocol):
             "call": CALL,
             "response": RESPONSE,
             "response_error": RESPONSE_ERROR,
+            "ack": ACK,
         }
     )
 
@@ -34,6 +35,15 @@ class NumberProtocol(Protocol):
     def unpack(self, data: Data) -> tuple[Any, Any, Any]:
         fields = json.loads(data)
         return fields["t"], fields["p"], fields["s"]
+
+
+class BaseProtocol(JsonProtocol):
+    """That of a peer which knows nothing of sessions."""
+
+    name = "base"
+    internal_types = MappingProxyType(
+        {name: type for name, type in JsonProtocol.internal_types.items() if name != "ack"}
+    )
 
 
 class ScriptedProtocol(JsonProtocol):
@@ -46,7 +56,9 @@ class ScriptedProtocol(JsonProtocol):
         return self._unpack()
 
 
-PROTOCOLS = [JsonProtocol(), NumberProtocol()]
+#: Those that take part in sessions, and all.
+WITH_SESSIONS: list[Protocol] = [JsonProtocol(), NumberProtocol()]
+PROTOCOLS = [*WITH_SESSIONS, BaseProtocol()]
 
 
 def types_of(protocol: Protocol) -> Mapping[str, Any]:

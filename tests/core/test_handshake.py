@@ -9,19 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.protocols import PROTOCOLS
+from tests.core.protocols import PROTOCOLS, WITH_SESSIONS, BaseProtocol
 from wse_sync import WSE_ERROR, JsonProtocol, Protocol, WseError, WseTypeError
 from wse_sync.core.handshake import (
     ClientHandshake,
+    Grant,
     Hello,
+    Offer,
     Quest,
     ServerHandshake,
+    SessionGrant,
     Solution,
     Welcome,
 )
 from wse_sync.protocol import Data
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda each: each.name)
+with_sessions = pytest.mark.parametrize("protocol", WITH_SESSIONS, ids=lambda each: each.name)
+
+FRESH, BACK = Offer(True), Offer(True, "secret", 7)
+SESSION = SessionGrant("secret", True, 5, 60.0)
 
 
 def frame(*items: Any) -> str:
@@ -32,8 +39,8 @@ def server() -> ServerHandshake:
     return ServerHandshake(JsonProtocol())
 
 
-def client() -> ClientHandshake:
-    return ClientHandshake(JsonProtocol())
+def client(offer: Offer | None = None) -> ClientHandshake:
+    return ClientHandshake(JsonProtocol(), offer)
 
 
 def server_that_asked() -> ServerHandshake:
@@ -69,6 +76,23 @@ def test_8_the_two_ends_understand_each_other_with_a_challenge(protocol: Protoco
     assert theirs.receive(ours.welcome(None)) == Welcome(None)
 
 
+@with_sessions
+@pytest.mark.parametrize("offer", [None, Offer(False), FRESH, BACK])
+def test_the_server_hears_what_the_client_offers(protocol: Protocol, offer: Offer | None) -> None:
+    hi = ClientHandshake(protocol, offer).hi("ann", {"device": 1})
+    assert ServerHandshake(protocol).receive(hi) == Hello("ann", {"device": 1}, offer)
+
+
+@with_sessions
+@pytest.mark.parametrize("session", [None, SESSION, SESSION._replace(resumed=False, received=0)])
+def test_the_client_hears_what_the_server_grants(
+    protocol: Protocol, session: SessionGrant | None
+) -> None:
+    grant = Grant("ann", session)
+    data = ServerHandshake(protocol).welcome({"hello": "ann"}, grant)
+    assert ClientHandshake(protocol, BACK).receive(data) == Welcome({"hello": "ann"}, grant)
+
+
 def test_the_frames_are_those_of_the_wire() -> None:
     ours, theirs = server(), client()
     assert json.loads(theirs.hi("ann", {"a": 1})) == [
@@ -79,6 +103,33 @@ def test_the_frames_are_those_of_the_wire() -> None:
     assert json.loads(theirs.solution("s")) == ["~wse:challenge", "s", None]
     assert json.loads(ours.ask("q")) == ["~wse:challenge", "q", None]
     assert json.loads(ours.welcome("w")) == ["~wse:welcome", "w", None]
+
+
+@pytest.mark.parametrize(
+    ("offer", "extension"),
+    [
+        (Offer(False), {"v": 1}),
+        (FRESH, {"v": 1, "session": None}),
+        (BACK, {"v": 1, "session": {"id": "secret", "received": 7}}),
+    ],
+)
+def test_the_offers_are_those_of_the_wire(offer: Offer, extension: Any) -> None:
+    expected = ["~wse:hi", {"identity": "ann", "meta": {}, "wse": extension}, None]
+    assert json.loads(client(offer).hi("ann", {})) == expected
+
+
+def test_the_grants_are_those_of_the_wire() -> None:
+    assert json.loads(server().welcome("w", Grant("ann"))) == [
+        "~wse:welcome",
+        "w",
+        {"v": 1, "cid": "ann", "session": None},
+    ]
+    session = {"id": "secret", "resumed": True, "received": 5, "window": 60.0}
+    assert json.loads(server().welcome("w", Grant("ann", SESSION))) == [
+        "~wse:welcome",
+        "w",
+        {"v": 1, "cid": "ann", "session": session},
+    ]
 
 
 # The server
@@ -96,7 +147,58 @@ def test_the_frames_are_those_of_the_wire() -> None:
     ],
 )
 def test_4_hi_brings_identity_and_meta(payload: Any, identity: Any, meta: Any) -> None:
-    assert server().receive(frame("~wse:hi", payload)) == Hello(identity, meta)
+    hello = server().receive(frame("~wse:hi", payload))
+    assert isinstance(hello, Hello)
+    assert (hello.identity, hello.meta) == (identity, meta)
+
+
+@pytest.mark.parametrize(
+    ("extension", "offer"),
+    [
+        ({"v": 1}, Offer(False)),
+        ({"v": 1, "more": 5}, Offer(False)),
+        ({"v": 1, "session": None}, FRESH),
+        ({"v": 1, "session": {"id": "secret", "received": 7}}, BACK),
+        ({"v": 1, "session": {"id": "", "received": 0, "more": 5}}, Offer(True, "", 0)),
+    ],
+)
+def test_hi_may_bring_an_offer(extension: Any, offer: Offer) -> None:
+    hi = frame("~wse:hi", {"identity": "ann", "wse": extension})
+    assert server().receive(hi) == Hello("ann", {}, offer)
+
+
+@pytest.mark.parametrize("extension", [None, 5, "x", [], {}, {"v": 2}, {"v": "1"}, {"session": 5}])
+def test_an_extension_that_the_server_does_not_know_is_read_past(extension: Any) -> None:
+    hi = frame("~wse:hi", {"identity": "ann", "wse": extension})
+    assert server().receive(hi) == Hello("ann", {}, None)
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        5,
+        "secret",
+        [],
+        False,
+        {},
+        {"id": "secret"},
+        {"received": 7},
+        {"id": None, "received": 7},
+        {"id": ["secret"], "received": 7},
+        {"id": "secret", "received": None},
+        {"id": "secret", "received": -1},
+        {"id": "secret", "received": True},
+        {"id": "secret", "received": 7.0},
+        {"id": "secret", "received": "7"},
+    ],
+)
+def test_6_an_offer_of_another_shape_is_a_violation(session: Any) -> None:
+    hi = frame("~wse:hi", {"identity": "ann", "wse": {"v": 1, "session": session}})
+    handshake = server()
+    assert violation(handshake, hi).code == WSE_ERROR.PROTOCOL_VIOLATION
+    assert handshake.state == "hi"
+    of_base_peers = ServerHandshake(BaseProtocol())
+    assert of_base_peers.receive(hi) == Hello("ann", {}, None)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +283,91 @@ def test_an_error_leaves_the_state_as_it_was() -> None:
 @pytest.mark.parametrize("payload", [None, "text", {"a": 1}, []])
 def test_2_the_welcome_brings_its_payload(payload: Any) -> None:
     assert client().receive(frame("~wse:welcome", payload)) == Welcome(payload)
+
+
+@pytest.mark.parametrize("offer", [None, Offer(False), FRESH, BACK])
+@pytest.mark.parametrize(
+    "extension", [None, 5, "stamp", [1], {"cid": "ann"}, {"v": 2, "cid": 5}, {"v": None}]
+)
+def test_a_welcome_of_a_server_that_knows_no_sessions_grants_nothing(
+    offer: Offer | None, extension: Any
+) -> None:
+    assert client(offer).receive(frame("~wse:welcome", "w", extension)) == Welcome("w", None)
+
+
+def granted(**changes: Any) -> str:
+    """A welcome whose grant is right, but for the changes."""
+    session: dict[str, Any] = {"id": "secret", "resumed": False, "received": 0, "window": 60.0}
+    fields = {"v": 1, "cid": "ann", "session": {**session, **changes}}
+    return frame("~wse:welcome", "w", fields)
+
+
+def test_what_is_granted_without_an_offer_means_nothing() -> None:
+    assert client().receive(granted()) == Welcome("w", None)
+    assert ClientHandshake(BaseProtocol(), FRESH).receive(granted()) == Welcome("w", None)
+    assert json.loads(ClientHandshake(BaseProtocol(), FRESH).hi("ann", {}))[1] == {
+        "identity": "ann",
+        "meta": {},
+    }
+
+
+@pytest.mark.parametrize("window", [0, 60, 0.5])
+def test_the_grant_may_be_fresh_or_resumed(window: float) -> None:
+    fresh = Grant("ann", SessionGrant("secret", False, 0, window))
+    for offer in (FRESH, BACK):
+        assert client(offer).receive(granted(window=window)) == Welcome("w", fresh)
+    resumed = Grant("ann", SessionGrant("secret", True, 5, window))
+    data = granted(resumed=True, received=5, window=window)
+    assert client(BACK).receive(data) == Welcome("w", resumed)
+
+
+@pytest.mark.parametrize("offer", [Offer(False), FRESH, BACK])
+def test_a_server_may_grant_no_session(offer: Offer) -> None:
+    for extension in ({"v": 1, "cid": "ann"}, {"v": 1, "cid": "ann", "session": None}):
+        welcome = client(offer).receive(frame("~wse:welcome", "w", extension))
+        assert welcome == Welcome("w", Grant("ann"))
+
+
+def test_6_a_session_that_was_not_asked_for_is_a_violation() -> None:
+    error = violation(client(Offer(False)), granted())
+    assert error.code == WSE_ERROR.PROTOCOL_VIOLATION
+    error = violation(client(FRESH), granted(resumed=True))
+    assert error.code == WSE_ERROR.PROTOCOL_VIOLATION
+
+
+@pytest.mark.parametrize("cid", [None, 5, ["ann"]])
+def test_6_a_grant_without_a_cid_is_a_violation(cid: Any) -> None:
+    data = frame("~wse:welcome", "w", {"v": 1, "cid": cid, "session": None})
+    assert violation(client(FRESH), data).code == WSE_ERROR.PROTOCOL_VIOLATION
+
+
+@pytest.mark.parametrize("session", [5, "secret", [], True, {}])
+def test_6_a_granted_session_that_is_no_object_is_a_violation(session: Any) -> None:
+    data = frame("~wse:welcome", "w", {"v": 1, "cid": "ann", "session": session})
+    assert violation(client(FRESH), data).code == WSE_ERROR.PROTOCOL_VIOLATION
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("id", value) for value in (None, 5, "", ["secret"])],
+        *[("resumed", value) for value in (None, 0, "yes")],
+        *[("received", value) for value in (None, -1, True, 1.0, "5")],
+        *[("window", value) for value in (None, True, "60")],
+    ],
+)
+def test_6_a_granted_session_of_another_shape_is_a_violation(name: str, value: Any) -> None:
+    error = violation(client(BACK), granted(**{name: value}))
+    assert error.code == WSE_ERROR.PROTOCOL_VIOLATION
+
+
+@given(st.dictionaries(st.sampled_from(["v", "cid", "session"]), st.none() | st.integers()))
+def test_6_no_grant_is_anything_but_a_welcome_or_an_error(extension: Any) -> None:
+    data = frame("~wse:welcome", "w", extension)
+    try:
+        assert isinstance(client(BACK).receive(data), Welcome)
+    except WseError as error:
+        assert error.code == WSE_ERROR.PROTOCOL_VIOLATION
 
 
 @pytest.mark.parametrize(

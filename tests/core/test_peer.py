@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.protocols import PROTOCOLS, NumberProtocol, ScriptedProtocol, types_of
+from tests.core.protocols import (
+    PROTOCOLS,
+    WITH_SESSIONS,
+    BaseProtocol,
+    NumberProtocol,
+    ScriptedProtocol,
+    types_of,
+)
 from wse_sync import WSE_ERROR, JsonProtocol, Protocol, WseError, WseTypeError, WseValueError
-from wse_sync.core.peer import Answer, Call, Message, Peer, unpack
+from wse_sync.core.peer import Ack, Answer, Call, Message, Peer, unpack
 from wse_sync.protocol import Data, Frame
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda each: each.name)
+with_sessions = pytest.mark.parametrize("protocol", WITH_SESSIONS, ids=lambda each: each.name)
 
 
 def peer() -> Peer:
@@ -44,12 +52,25 @@ def test_the_frames_are_those_of_the_wire() -> None:
     assert json.loads(ours.pack_call("add", [1], "s")) == ["add", [1], "s"]
     assert json.loads(ours.pack_result("s", 2)) == ["~wse:response", 2, "s"]
     assert json.loads(ours.pack_failure("s", {})) == ["~wse:response-err", {}, "s"]
+    assert json.loads(ours.pack_ack(64)) == ["~wse:ack", 64, None]
+
+
+@with_sessions
+def test_an_acknowledgement_brings_its_count(protocol: Protocol) -> None:
+    assert Peer(protocol).receive(Peer(protocol).pack_ack(64)) == Ack(64)
+
+
+def test_an_acknowledgement_is_none_where_the_protocol_has_no_type_for_it() -> None:
+    base = Peer(BaseProtocol())
+    assert base.receive('["~wse:ack",64]') == Message("~wse:ack", 64)
+    base.check_type("~wse:ack")
 
 
 def test_what_is_received_cannot_be_changed() -> None:
-    for event in (Message("a", 1), Call("a", 1, "s"), Answer("s", 1, False), Frame("a")):
-        with pytest.raises(AttributeError):
-            setattr(event, "payload", 2)  # noqa: B010  (mypy knows that it is read-only)
+    for event in (Message("a", 1), Call("a", 1, "s"), Answer("s", 1, False), Frame("a"), Ack(1)):
+        for name in event._fields:
+            with pytest.raises(AttributeError):
+                setattr(event, name, 2)
 
 
 @pytest.mark.parametrize("name", ["hi", "challenge", "welcome", "call"])
@@ -89,7 +110,7 @@ def test_6_any_input_is_an_event_or_a_wse_error(data: Data) -> None:
         event = peer().receive(data)
     except WseError:
         return
-    assert isinstance(event, (Message, Call, Answer))
+    assert isinstance(event, (Message, Call, Answer, Ack))
 
 
 # Types of users
@@ -121,9 +142,15 @@ def test_an_empty_name_raises() -> None:
 
 def test_other_protocols_may_have_types_that_are_no_text() -> None:
     numbers = Peer(NumberProtocol())
-    for type in (0, 7, 1000, None):
+    for type in (0, 8, 1000, None):
         numbers.check_type(type)
         assert numbers.receive(numbers.pack_message(type, "x")) == Message(type, "x")
+
+
+@with_sessions
+def test_the_type_of_acknowledgements_cannot_be_used(protocol: Protocol) -> None:
+    with pytest.raises(WseValueError, match="own"):
+        Peer(protocol).check_type(types_of(protocol)["ack"])
 
 
 def test_what_equals_a_type_of_the_protocol_is_refused_too() -> None:
@@ -166,6 +193,12 @@ def test_a_protocol_that_unpacks_nonsense_is_a_processing_error(result: Any) -> 
     with pytest.raises(WseError) as caught:
         unpack(ScriptedProtocol(lambda: result), "x")
     assert caught.value.code == WSE_ERROR.MESSAGE_PROCESSING_ERROR
+
+
+def test_only_a_welcome_may_have_more_than_a_stamp_in_its_place() -> None:
+    welcome = ("~wse:welcome", None, {"v": 1})
+    assert unpack(ScriptedProtocol(lambda: welcome), "x") == Frame(*welcome)
+    assert refusal('["~wse:welcome",null,{"v":1}]').code == WSE_ERROR.PROTOCOL_VIOLATION
 
 
 def test_a_protocol_may_leave_out_what_is_none() -> None:

@@ -25,6 +25,7 @@ from wse_sync import (
     WseValueError,
 )
 from wse_sync.connection import Connection
+from wse_sync.core.delivery import Outgoing
 from wse_sync.core.peer import Message
 from wse_sync.endpoint import Endpoint
 from wse_sync.link import Link
@@ -47,13 +48,15 @@ class Talker(Endpoint):
             "max_message_bytes": MB,
             "max_queue_bytes": MB,
             "max_workers": 16,
+            "resume_buffer_bytes": MB,
+            "resume_buffer_frames": 1000,
             "debug": False,
             "log": logging.getLogger("wse_sync.test"),
         }
         super().__init__(**{**settings, **options})
         self.errors = Recorder()
         self.ignored = Recorder()
-        self.connection = Connection(self, waits_for_room=waits_for_room)
+        self.connection = TalkerConnection(self, waits_for_room=waits_for_room)
         self.suspends = False
         self.verdicts = Recorder()
         self._readers: list[Thread[tuple[int, str]]] = []
@@ -78,7 +81,7 @@ class Talker(Endpoint):
         )
         link.attach()
         self.connection.lane.enter(link)
-        self.connection.attach(link)
+        assert self.connection.attach(link)
         if reads:
             self.read(link)
         return link
@@ -102,12 +105,27 @@ class Talker(Endpoint):
 
     @property
     def open_calls(self) -> int:
-        return len(self.connection._calls)
+        return len(self.connection._callers)
 
     def end(self) -> None:
         for reader in self._readers:
             reader.result()
         assert self.workers.join(PATIENCE)
+
+
+class TalkerConnection(Connection):
+    """The least that its connection can be."""
+
+    endpoint: Talker
+
+    def _outlives(self, verdict: tuple[int, str] | None) -> bool:
+        return self.endpoint.suspends
+
+    def _has_queue_room(self, frame: Outgoing) -> bool:
+        return self.session.waiting_bytes + len(frame.data) <= self.endpoint.max_queue_bytes
+
+    def _crowded(self, link: Link) -> None:
+        raise AssertionError("nothing is kept without a session")
 
 
 class Talk:
@@ -720,6 +738,42 @@ def test_24_calls_on_the_wire_fail_also_when_another_link_is_expected(
     release.set()
 
 
+def test_24_a_call_that_no_link_has_had_waits_also_for_the_link_after_the_next(
+    opened: contextlib.ExitStack,
+) -> None:
+    """Those that a link has had fail with it; this one cannot have been served."""
+    made = talk(opened)
+    made.near.suspends = True
+    first, _ = made.connect()
+    served = Recorder("result")
+    made.far.register("x", served)
+    first.fail()
+    future = made.near.submit("x", 1)
+    made.near.send("y", 2)
+    # An attempt that ends before there is a welcome.
+    assert made.near.connection.detach(1006, "", suspend=True) == {}
+    assert not future.done()
+    made.connect()
+    assert future.result(PATIENCE) == "result"
+    assert served.items == [1]
+    assert made.far.ignored.wait_for(1) == [("y", 2)]
+
+
+def test_a_link_that_is_over_opens_nothing(opened: contextlib.ExitStack) -> None:
+    """The end of a link may come between its welcome and here; what waits goes on waiting."""
+    made = talk(opened)
+    made.near.suspends = True
+    first, _ = made.connect()
+    first.fail()
+    future = made.near.submit("x")
+    assert not made.near.connection.attach(first)
+    assert not made.near.connection.resume(first, 0)
+    assert not future.done()
+    made.far.register("x", lambda payload: "result")
+    made.connect()
+    assert future.result(PATIENCE) == "result"
+
+
 def test_calls_that_nobody_waits_for_do_not_go_out_later(opened: contextlib.ExitStack) -> None:
     made = talk(opened)
     made.near.suspends = True
@@ -764,7 +818,7 @@ def test_the_end_of_the_wait_for_a_link_drops_the_queue_and_fails_the_calls(
     first.fail()
     made.near.send("x")
     future = made.near.submit("x")
-    made.near.connection.detach(1000, "gone")
+    assert made.near.connection.detach(1000, "gone") == {"x": 1}
     error = error_of(lambda: future.result(PATIENCE))
     assert error.details["disconnected"] == [1000, "gone"]
     made.connect()

@@ -763,6 +763,31 @@ def test_the_leave_of_an_old_link_does_not_turn_out_the_new_one(workers: Workers
     assert ran.wait_for(2) == ["closed", "message"]
 
 
+@pytest.mark.parametrize("is_call", [False, True])
+def test_without_a_thread_a_lane_takes_nothing(workers: Workers, is_call: bool) -> None:
+    """So whoever posts knows that it will not run, and may bring it again."""
+    lane = lane_of(workers, 10)
+    link, ran = object(), Recorder()
+    lane.enter(link)
+    with no_threads(), pytest.raises(RuntimeError):
+        lane.post(lambda: ran.add("refused"), BOUND, source=link, is_call=is_call)
+    assert lane.has_room
+    assert lane.post(lambda: ran.add("taken"), source=link, is_call=is_call)
+    assert ran.wait_for(1) == ["taken"]
+    assert lane.post(lambda: ran.add("last"), source=link)
+    assert ran.wait_for(2) == ["taken", "last"]
+    wait_until(lambda: lane._bytes == 0)
+
+
+def test_a_lane_that_runs_takes_messages_without_another_thread(workers: Workers) -> None:
+    lane = lane_of(workers)
+    first, ran = stuck(lane), Recorder()
+    with no_threads():
+        assert lane.post(lambda: ran.add("message"))
+    first.open()
+    assert ran.wait_for(1) == ["message"]
+
+
 def test_what_was_dropped_weighs_nothing(workers: Workers) -> None:
     lane = lane_of(workers, 10)
     assert not lane.post(lambda: None, BOUND, source=object())
@@ -903,6 +928,22 @@ def test_a_reader_whose_link_is_over_waits_no_longer(workers: Workers) -> None:
     assert reading.result() is True
     assert reader(lane, link, lambda: False).result() is True
     first.open()
+
+
+def test_a_reader_whose_link_is_replaced_waits_no_longer(workers: Workers) -> None:
+    """That of the new link waits, for what the old one brought."""
+    lane = lane_of(workers)
+    old, new = object(), object()
+    lane.enter(old)
+    first = stuck(lane, 5 * BOUND)
+    reading = reader(lane, old, lambda: False)
+    assert is_waiting(reading)
+    lane.enter(new)
+    assert reading.result() is True
+    reading = reader(lane, new, lambda: False)
+    assert is_waiting(reading)
+    first.open()
+    assert reading.result() is True
 
 
 # A handler in a lane that awaits an answer

@@ -141,6 +141,96 @@ def test_a_link_that_is_not_read_yet_can_be_sent_to(make_sides: MakeSides) -> No
     assert far.data.wait_for(1) == ["early"]
 
 
+# Handed over
+
+
+def hand_over(side: Side) -> tuple[Recorder, Recorder, bool]:
+    """Has others hear of the link; what they hear, and whether it could be done."""
+    data, told = Recorder(), Recorder()
+    done = side.link.hand_over(
+        data.add,
+        lambda code, reason: told.add(("lost", code, reason)),
+        lambda code, reason: told.add(("fault", code, reason)),
+    )
+    return data, told, done
+
+
+def test_a_link_that_is_handed_over_is_heard_by_the_others(make_sides: MakeSides) -> None:
+    near, far = started(make_sides)
+    far.link.send("before")
+    near.data.wait_for(1)
+    data, told, done = hand_over(near)
+    assert done
+    far.link.send("after")
+    assert data.wait_for(1) == ["after"]
+    near.link.close(4000, "jump", timeout=NEVER)
+    assert far.verdict() == (4000, "jump")
+    assert told.wait_for(1) == [("lost", 4000, "jump")]
+    assert near.data.items == ["before"]
+    assert len(near.told) == 0
+
+
+def test_a_link_is_handed_over_by_who_gets_its_messages(make_sides: MakeSides) -> None:
+    """From the next message on."""
+    seen, others = Recorder(), Recorder()
+
+    def take(data: Data) -> None:
+        seen.add(data)
+        assert near.link.hand_over(others.add, lambda *_: None, lambda *_: None)
+
+    near, far = make_sides(near={"on_data": take})
+    for number in range(20):
+        far.link.send(f"{number}")
+    near.start()
+    far.start()
+    assert others.wait_for(19) == [f"{number}" for number in range(1, 20)]
+    assert seen.items == ["0"]
+
+
+def test_a_fault_after_a_hand_over_is_told_to_the_others(make_sides: MakeSides) -> None:
+    near, far = started(make_sides)
+    _, told, done = hand_over(near)
+    assert done
+    far.link.send(b"x" * (LIMIT + 1))
+    assert told.wait_for(2) == [(kind, 1009, "message too big") for kind in ("fault", "lost")]
+    assert len(near.told) == 0
+
+
+@pytest.mark.parametrize("end", ["close", "fail"])
+def test_a_link_that_is_over_cannot_be_handed_over(make_sides: MakeSides, end: str) -> None:
+    near, far = started(make_sides)
+    if end == "close":
+        near.link.close(4000, "jump", timeout=NEVER)
+    else:
+        near.link.fail(4000, "jump")
+    data, told, done = hand_over(near)
+    assert not done
+    far.link.send("after")
+    assert near.verdict() == (4000, "jump")
+    assert len(data) == len(told) == 0
+    assert near.told.items == [("lost", 4000, "jump")]
+
+
+def test_of_a_hand_over_and_an_end_at_once_one_hears_of_the_end(make_sides: MakeSides) -> None:
+    """Those who have the link hear of it, and nobody else."""
+    for _ in range(50):
+        near, far = started(make_sides)
+        together = threading.Barrier(2)
+
+        def end(link: Link = near.link, together: threading.Barrier = together) -> None:
+            together.wait(PATIENCE)
+            link.fail(4000, "jump")
+
+        ending = Thread(end)
+        together.wait(PATIENCE)
+        _, told, done = hand_over(near)
+        ending.result()
+        heard, silent = (told, near.told) if done else (near.told, told)
+        assert heard.wait_for(1) == [("lost", 4000, "jump")]
+        assert len(silent) == 0
+        far.verdict()
+
+
 # Ends
 
 
@@ -473,6 +563,24 @@ def test_42_one_who_never_reads_again_is_cut(make_sides: MakeSides) -> None:
     while near.link.send("x" * 1000):
         continue
     assert near.verdict() == (1013, "wse.slow-consumer")
+
+
+def test_what_keeps_the_conversation_going_is_sent_when_there_is_no_room(
+    make_sides: MakeSides,
+) -> None:
+    """Behind what waits already, and without an end of the link."""
+    near, far = make_sides(near={"max_queue_bytes": 500}, capacity=100)
+    near.link.send("x" * 590)
+    assert near.link.outbox.waiting_bytes <= 500
+    assert near.link.send_control("important " * 10)
+    assert near.link.outbox.waiting_bytes > 500
+    assert near.link.verdict is None
+    far.start()
+    assert far.data.wait_for(2) == ["x" * 590, "important " * 10]
+    near.start()
+    near.link.close(1000, timeout=NEVER)
+    assert not near.link.send_control("late")
+    far.verdict()
 
 
 def test_frames_without_a_bound_are_for_those_who_wait_for_room(make_sides: MakeSides) -> None:

@@ -5,6 +5,8 @@ State and data only; whoever holds the lock of the connection may call in.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 __all__ = ["Calls", "OpenCall"]
@@ -28,7 +30,7 @@ class Calls(Generic[ReplyT]):
 
     def __init__(self) -> None:
         self._open: dict[str, OpenCall[ReplyT]] = {}
-        self._made = 0
+        self._numbers = itertools.count(1)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -36,12 +38,16 @@ class Calls(Generic[ReplyT]):
     def __contains__(self, stamp: object) -> bool:
         return stamp in self._open
 
-    def open(self, name: str, deadline: float | None, reply: ReplyT) -> str:
-        """Enters a call and returns its stamp: ten digits, as long as those of other peers."""
-        self._made += 1
-        stamp = f"{self._made:010d}"
+    def new_stamp(self) -> str:
+        """A stamp that was not used before: ten digits, as long as those of other peers.
+
+        One step of the interpreter: no lock is needed.
+        """
+        return f"{next(self._numbers):010d}"
+
+    def open(self, stamp: str, name: str, deadline: float | None, reply: ReplyT) -> None:
+        """Enters a call."""
         self._open[stamp] = OpenCall(name, deadline, reply)
-        return stamp
 
     def close(self, stamp: str) -> OpenCall[ReplyT] | None:
         """Takes out the call of this stamp; None if there is none (any more)."""
@@ -61,8 +67,7 @@ class Calls(Generic[ReplyT]):
         deadlines = (call.deadline for call in self._open.values() if call.deadline is not None)
         return min(deadlines, default=None)
 
-    def drain(self) -> list[OpenCall[ReplyT]]:
-        """Takes out all calls."""
-        calls = list(self._open.values())
-        self._open.clear()
-        return calls
+    def drain(self, keep: Collection[str] = ()) -> list[OpenCall[ReplyT]]:
+        """Takes out all calls but those with the stamps in ``keep``."""
+        stamps = [stamp for stamp in self._open if stamp not in keep]
+        return [self._open.pop(stamp) for stamp in stamps]

@@ -1,0 +1,244 @@
+"""Somebody wants in: the handshake of one arrival, and the decision to let it in.
+
+Threads: the lane of the connection runs the challenge generator and the identify handler; a
+decision may come from any thread. ``Admission._lock`` guards whether it was taken, and the timer;
+under it only the lock of the loop is taken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .constants import WSE_REASON
+from .core.handshake import Grant, Hello, Offer, ServerHandshake, SessionGrant
+from .errors import WseError
+from .link import Link
+from .loop import Timer, loop
+from .protocol import Data
+
+if TYPE_CHECKING:
+    from .server import WseServer
+    from .sessions import WseConnection
+
+__all__ = ["Admission", "AuthRequest", "Challenge"]
+
+_NORMAL, _INTERNAL_ERROR = 1000, 1011
+_MOMENT = 0.5  # s for a link that was left to be seen ending
+
+
+class Challenge(NamedTuple):
+    """What a client was asked, and what it answered."""
+
+    quest: Any
+    response: Any
+
+
+class AuthRequest:
+    """Somebody wants in; decide with :meth:`accept` or :meth:`refuse`.
+
+    The first decision counts, later ones do nothing. It may be taken after the handler has
+    returned, in any thread, until ``auth_timeout``.
+
+    Attributes:
+        identity: What the client says it is: a name, a token, whatever the two ends agreed on.
+        meta: What it adds, a dict.
+        conn_id: Id of the connection; one that comes back into its session keeps that of before.
+        remote_addr: Address of the other end of the socket.
+        environ: WSGI environ of the upgrade: headers, cookies, query.
+        challenge: None, or an object with ``quest`` and ``response``.
+    """
+
+    def __init__(self, connection: WseConnection, hello: Hello) -> None:
+        self._connection = connection
+        self.identity = hello.identity
+        self.meta = hello.meta
+        self.conn_id = connection.conn_id
+        self.remote_addr = connection.remote_addr
+        self.environ = connection.environ
+        self.challenge: Challenge | None = None
+
+    def accept(self, cid: Any, welcome: Any = None) -> None:
+        """Lets the client in.
+
+        Args:
+            cid: Id of the user; all connections with the same one are devices of one user. A falsy
+                one refuses, and so does one that cannot be hashed: it may be what a stranger sent.
+            welcome: Payload of the welcome.
+
+        Raises:
+            WseTypeError, WseValueError: The welcome cannot be packed; nothing is decided.
+        """
+        self._connection.admission.accept(cid, welcome)
+
+    def refuse(self) -> None:
+        """Turns the client away: 1000 ``wse.not-authorized``, final for it."""
+        self._connection.admission.refuse()
+
+    def __repr__(self) -> str:
+        return f"<AuthRequest of {self._connection!r}>"
+
+
+class Admission:
+    """The handshake of a connection.
+
+    Args:
+        connection: A stranger.
+        server: Where it wants in.
+    """
+
+    def __init__(self, connection: WseConnection, server: WseServer) -> None:
+        self._connection = connection
+        self._server = server
+        self.handshake = ServerHandshake(server.protocol)
+        #: What the client said of sessions; None if it knows nothing of them.
+        self.offer: Offer | None = None
+        #: The connection whose session it asked for, and how many links that had had then.
+        self.asked_for: tuple[WseConnection, int] | None = None
+        self._auth: AuthRequest | None = None
+        self._lock = threading.Lock()
+        self._decided = False
+        self._timer: Timer | None = None
+
+    @property
+    def link(self) -> Link:
+        """The link of the stranger."""
+        return self._connection.arrival
+
+    def start(self) -> None:
+        """The time to be let in begins."""
+        timeout = self._server.auth_timeout
+        with self._lock:
+            if timeout is not None and not self._decided:  # it may have been closed already
+                self._timer = loop.call_later(timeout, self._time_out)
+
+    def abandon(self) -> None:
+        """The link is over: nothing can be decided any more."""
+        self._decide()
+
+    def _decide(self) -> bool:
+        """Whether this is the first decision."""
+        with self._lock:
+            first, self._decided = not self._decided, True
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        return first
+
+    def _time_out(self) -> None:
+        if self._decide():
+            self.link.close(_NORMAL, WSE_REASON.AUTH_TIMEOUT)
+
+    def receive(self, data: Data) -> None:
+        """Takes a frame of the handshake; the lane's thread."""
+        try:
+            event = self.handshake.receive(data)
+        except WseError as error:
+            self._connection.violated(self.link, error)
+            return
+        if isinstance(event, Hello):
+            self._greet(event)
+            self._guard(self._challenge)
+        else:
+            assert self._auth is not None and self._auth.challenge is not None
+            self._auth.challenge = Challenge(self._auth.challenge.quest, event.response)
+            self._guard(self._identify)
+
+    def _greet(self, hello: Hello) -> None:
+        self._connection.identity, self._connection.meta, self.offer = hello
+        self._auth = AuthRequest(self._connection, hello)
+        if self.offer is not None and self.offer.session_id is not None:
+            # Now, not when it is let in: of several that ask at the same time one gets it.
+            found = self._server.registry.find_session(self.offer.session_id)
+            self.asked_for = None if found is None else (found, found.links)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """A handler that raises refuses."""
+        try:
+            step()
+        except BaseException as error:
+            self._server.report(error, self._connection)
+            self.refuse()
+
+    def _challenge(self) -> None:
+        assert self._auth is not None
+        generator = self._server.generator
+        if generator is None:
+            self._identify()
+            return
+        quest = generator(self._auth)
+        if not self._decided:
+            self._auth.challenge = Challenge(quest, None)
+            self.link.send(self.handshake.ask(quest))
+
+    def _identify(self) -> None:
+        assert self._auth is not None
+        self._connection.lane.hold()
+        self._server.identify(self._auth)
+
+    def refuse(self) -> None:
+        """Carries out :meth:`AuthRequest.refuse`."""
+        if self._decide():
+            self.link.close(_NORMAL, WSE_REASON.NOT_AUTHORIZED)
+
+    def accept(self, cid: Any, welcome: Any) -> None:
+        """Carries out :meth:`AuthRequest.accept`."""
+        if self._decided:
+            return
+        if not cid or not _is_hashable(cid):
+            self.refuse()
+            return
+        self.handshake.welcome(welcome)  # raises if it cannot be packed
+        if self._decide():
+            asked_for, self.asked_for = self.asked_for, None
+            self._let_in(cid, welcome, asked_for)
+
+    def _let_in(
+        self,
+        cid: Any,
+        payload: Any,
+        asked_for: tuple[WseConnection, int] | None,
+        again: bool = True,
+    ) -> None:
+        """Back into the session that was asked for, if the user is the same, or into a new one."""
+        newcomer = self._connection
+        try:
+            if asked_for is not None and asked_for[0].cid == cid:
+                before, links = asked_for
+                if before.take_over(newcomer, links, payload):
+                    return
+                if again and before.state == "open" and before.arrived < newcomer.arrived:
+                    # An older link was faster. Either there are two clients that know the session,
+                    # or it was left for this one, and we are about to hear of its end.
+                    late = partial(self._let_in, cid, payload, asked_for, again=False)
+                    loop.call_later(_MOMENT, late)
+                    return
+            newcomer.enter(cid, payload)
+        except BaseException:  # of the protocol or the cid; or Ctrl-C
+            self.link.close(_INTERNAL_ERROR)
+            raise
+
+    @property
+    def wants_session(self) -> bool:
+        """Whether the client comes back when its link is lost."""
+        return self.offer is not None and self.offer.wants_session
+
+    @property
+    def returns(self) -> bool:
+        """Whether the client has had a session before."""
+        return self.offer is not None and self.offer.session_id is not None
+
+    def welcome(self, cid: Any, payload: Any, session: SessionGrant | None) -> Data:
+        """Packs the welcome: what the client asked for in it, and no more."""
+        grant = None if self.offer is None else Grant(str(cid), session)
+        return self.handshake.welcome(payload, grant)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
