@@ -90,8 +90,8 @@ class Connection(Exchange):
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
         blocked = BlockedCall()
-        self._call(blocked, name, payload, timeout)
         try:
+            self._call(blocked, name, payload, timeout)
             return self.endpoint.workers.wait(blocked.wait, self.lane)
         except BaseException:
             self.forget(blocked.stamp)  # Ctrl-C: nobody waits for the answer any more
@@ -105,11 +105,15 @@ class Connection(Exchange):
         ``cancel()`` forgets the call. Callbacks of the future run on a worker thread.
         """
         future = CallFuture(name, self.endpoint.workers, self.lane, self.forget)
-        self._call(future, name, payload, timeout)
+        try:
+            self._call(future, name, payload, timeout)
+        except BaseException:
+            self.forget(future.stamp)
+            raise
         return future
 
     def _call(self, reply: Reply, name: Any, payload: Any, timeout: float | None) -> None:
-        """Opens a call and sends it."""
+        """Opens a call and sends it; whatever it raises, the caller has to forget the call."""
         self.peer.check_type(name)
         if timeout is DEFAULT:
             timeout = self.endpoint.call_timeout
@@ -119,15 +123,11 @@ class Connection(Exchange):
         stamp = reply.stamp = self._callers.new_stamp()
         frame = Outgoing(self.peer.pack_call(name, payload, stamp), name, stamp)
         self._make_room(frame.data, deadline)
-        try:
-            with self._lock:
-                self._await_acks(len(frame.data), deadline)
-                # In one step: an open call is one whose frame was sent, or waits for a link.
-                self._callers.open(stamp, name, deadline, reply)
-                self._send(frame)
-        except BaseException:
-            self.forget(stamp)
-            raise
+        with self._lock:
+            self._await_acks(len(frame.data), deadline)
+            # In one step: an open call is one whose frame was sent, or waits for a link.
+            self._callers.open(stamp, name, deadline, reply)
+            self._send(frame)
         self.lane.look_again()
 
     def forget(self, stamp: str) -> bool:

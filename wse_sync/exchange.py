@@ -232,8 +232,6 @@ class Exchange(abc.ABC):
             if encoded is None:
                 encoded = link.transport.encode(frame.data)
             if session.is_session:
-                if session.ack_rides:
-                    encoded += link.transport.encode(self.peer.pack_ack(session.tell()))
                 written = self._write_counted(link, frame, encoded)
             else:
                 written = link.outbox.write(encoded, max_bytes=self._max_unsent_bytes)
@@ -249,12 +247,14 @@ class Exchange(abc.ABC):
         try:
             # Counted first: what the other side may have must have its number.
             crowded = session.wrote(frame)
+            if session.ack_rides:
+                encoded += link.transport.encode(self.peer.pack_ack(session.tell()))
             if link.outbox.write(encoded, max_bytes=self._max_unsent_bytes):
                 if crowded:
                     self._crowded(link)
                 return True
         except BaseException:  # Ctrl-C
-            link.cut()  # nobody knows whether it has gone: the next link is told
+            link.cut()  # nobody knows what of it has gone: the next link is told
             raise
         session.take_back()
         return False
