@@ -30,15 +30,17 @@ class Fault(enum.Enum):
     PAUSE = enum.auto()  # likewise; then the link goes on, with another plan
     LATE_TO_SERVER = enum.auto()  # FIN to the client; what it has sent arrives after a while
     LATE_TO_CLIENT = enum.auto()  # the other way round
+    HALF_OPEN = enum.auto()  # FIN to the client; the server sees the end after a while
 
 
 WEIGHTS = {
-    Fault.FIN: 30,
-    Fault.RST: 30,
+    Fault.FIN: 25,
+    Fault.RST: 25,
     Fault.STALL: 10,
     Fault.PAUSE: 10,
     Fault.LATE_TO_SERVER: 10,
     Fault.LATE_TO_CLIENT: 10,
+    Fault.HALF_OPEN: 10,
 }
 """How often each comes, of 100 times."""
 
@@ -146,9 +148,8 @@ class ChaosProxy(FaultProxy):
         def calm() -> None:
             self._raging = False
             self._fates.clear()
-            for link in self._links:
-                for end in link.ends():
-                    end.stalled = False
+            for link in list(self._links):
+                self._let_go(link)
 
         self._do(calm)
 
@@ -183,9 +184,13 @@ class ChaosProxy(FaultProxy):
         if plan.fault in (Fault.FIN, Fault.RST):
             self._cut(link, plan.fault, reset=plan.fault is Fault.RST)
         elif plan.fault is Fault.LATE_TO_SERVER:
-            self._cut_early(plan, link.near, link.far)
+            self._cut_early(link, plan, link.near)
         elif plan.fault is Fault.LATE_TO_CLIENT:
-            self._cut_early(plan, link.far, link.near)
+            self._cut_early(link, plan, link.far)
+        elif plan.fault is Fault.HALF_OPEN:
+            link.far.held_open = True
+            self._cut_early(link, plan, link.near)
+            link.near.stalled = False
         else:
             link.near.stalled, link.far.stalled = plan.to_server, plan.to_client
             self._call_later(plan.seconds, lambda: self._end_stall(link, fate))
@@ -207,16 +212,19 @@ class ChaosProxy(FaultProxy):
         else:
             self._finish(link)
 
-    def _cut_early(self, plan: Plan, first: End, last: End) -> None:
-        """One side sees the end now; the other gets what was on its way, and sees it later."""
+    def _cut_early(self, link: Link, plan: Plan, first: End) -> None:
+        """One side sees the end now, the other after a while."""
         self._count(plan.fault)
         self._finish_end(first)
-        last.stalled = False  # what it still sends is thrown away
+        for end in link.ends():
+            end.stalled = end is first  # what the other still sends is thrown away
+        self._call_later(plan.seconds, lambda: self._let_go(link))
 
-        def let_go() -> None:
-            first.stalled = False
-
-        self._call_later(plan.seconds, let_go)
+    def _let_go(self, link: Link) -> None:
+        for end in link.ends():
+            end.stalled = end.held_open = False
+        if link in self._links:
+            self._pump(link)
 
     def _count(self, fault: Fault) -> None:
         self._cuts[fault] = self._cuts.get(fault, 0) + 1

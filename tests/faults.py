@@ -40,6 +40,7 @@ class End:
         self.at_eof = False  # it sent a FIN, and we read it
         self.finished = False  # we sent it a FIN
         self.stalled = False  # it is not read from
+        self.held_open = False  # it gets no FIN
 
 
 class Link:
@@ -265,7 +266,7 @@ class FaultProxy:
             target.unsent = target.unsent[sent:]
             with self._changed:
                 self._forwarded += sent
-        if source.at_eof and not target.unsent and not target.finished:
+        if source.at_eof and not target.unsent and not (target.finished or target.held_open):
             target.finished = True
             target.sock.shutdown(socket.SHUT_WR)
 

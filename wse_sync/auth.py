@@ -213,7 +213,11 @@ class Admission:
                     # An older link was faster. Either there are two clients that know the session,
                     # or it was left for this one, and we are about to hear of its end.
                     late = partial(self._let_in, cid, payload, asked_for, again=False)
-                    loop.call_later(_MOMENT, late)
+                    with self._lock:
+                        # Users' code may run in it, so it is for a worker.
+                        self._timer = loop.call_later(
+                            _MOMENT, partial(self._server.workers.run, late)
+                        )
                     return
             newcomer.enter(cid, payload)
         except BaseException:  # of the protocol or the cid; or Ctrl-C

@@ -374,6 +374,9 @@ class _ClientConnection(Connection):
     def _crowded(self, link: Link) -> None:
         """Whoever sends next waits."""
 
+    def _overrun(self) -> None:
+        """Whoever wanted to send is told."""
+
     def _has_queue_room(self, frame: Outgoing) -> bool:
         if frame.is_answer:
             return True  # nobody can be told; the calls that are served are bounded themselves

@@ -176,7 +176,7 @@ class Connection(Exchange):
             return
         link.pause()
         try:
-            if not self.lane.wait_for_room(link, self._awaits_something):
+            if not self.lane.wait_for_room(link, lambda: len(self._callers) > 0):
                 link.overflow()
         finally:
             link.resume()
@@ -214,6 +214,6 @@ class Connection(Exchange):
             self._make_room(data, None)
         with self._lock:
             if self.session is session:
-                self._await_acks(len(data), None)
+                self._await_acks(len(data), None, is_answer=True)
             if self.session is session:
                 self._put(Outgoing(data, is_answer=True))

@@ -144,6 +144,11 @@ class Lane:
             self._items.extendleft(reversed(calls))
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is this lane that runs in the current thread."""
+        return getattr(self._workers.here, "lane", None) is self
+
+    @property
     def has_room(self) -> bool:
         """Whether the reader may go on."""
         return self._bytes <= self.max_bytes

@@ -20,7 +20,7 @@ import abc
 import math
 from threading import Condition, Lock
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from .callers import Callers, disconnect_all
 from .constants import WSE_ERROR, WSE_REASON
@@ -36,9 +36,21 @@ from .loop import Timer, loop
 from .protocol import Data
 from .workers import Task
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Loss"]
 
 _ABNORMAL = 1006
+
+
+class Loss(NamedTuple):
+    """What the end of a link means.
+
+    Attributes:
+        was_open: Whether the conversation went over this link.
+        messages: That are lost: how many of which types.
+    """
+
+    was_open: bool
+    messages: dict[Any, int]
 
 
 class Exchange(abc.ABC):
@@ -62,7 +74,6 @@ class Exchange(abc.ABC):
         self._lock = Lock()
         self._receiving = Lock()
         self._room: Condition | None = None  # made by the first who waits for acknowledgements
-        self._awaiting_acks = 0  # how many do
         self._state = "new"
         self._link: Link | None = None
         self._callers = Callers()
@@ -128,7 +139,7 @@ class Exchange(abc.ABC):
 
     def detach(
         self, code: int, reason: str, *, suspend: bool = False, resume: bool = False
-    ) -> dict[Any, int]:
+    ) -> Loss:
         """The end of the link, or of the wait for another one.
 
         Args:
@@ -138,13 +149,14 @@ class Exchange(abc.ABC):
             resume: Whether it is to go on with the session, if there is one.
 
         Returns:
-            The messages that are lost now: how many of which types.
+            What that ended.
         """
         with self._lock:
+            was_open = self._state == "open"
             calls, lost = self._detach(suspend=suspend, resume=resume)
         self._stop_acks()
         disconnect_all(calls, code, reason)
-        return lost
+        return Loss(was_open, lost)
 
     def _detach(
         self, *, suspend: bool, resume: bool
@@ -186,29 +198,28 @@ class Exchange(abc.ABC):
         if not link.outbox.wait_for_room(len(data), _until(deadline)):
             raise _full()
 
-    def _await_acks(self, size: int, deadline: float | None) -> None:
-        """A client waits until its session may keep one more frame; the lock is held."""
+    def _await_acks(self, size: int, deadline: float | None, *, is_answer: bool = False) -> None:
+        """A client waits until its session may keep one more frame; the lock is held.
+
+        Without a link only answers wait: others are refused, which an answer cannot be.
+        """
         link, session = self._link, self.session
-        if not self._waits_for_room or link is None or not session.is_session:
+        if not self._waits_for_room or not session.is_session or session.has_room(size):
             return
-        if session.has_room(size):
+        if self.lane.is_here:
+            # The acknowledgement may stand behind messages that wait for this handler. It may keep
+            # more than others; how much is bounded by what is in the lane.
             return
         if self._room is None:
             self._room = Condition(self._lock)
-        self._awaiting_acks += 1
-        try:
-            # The acknowledgement may stand behind messages that the reader has no room for.
-            self.lane.look_again()
-            if not self._room.wait_for(
-                lambda: self._link is not link or session.has_room(size), _until(deadline)
-            ):
-                raise _full()
-        finally:
-            self._awaiting_acks -= 1
 
-    def _awaits_something(self) -> bool:
-        """Whether the reader has to go on, or those who wait for what it brings wait for ever."""
-        return len(self._callers) > 0 or self._awaiting_acks > 0
+        def may_go_on() -> bool:
+            over = self.session is not session or self._state == "closed"
+            refused = self._link is not link or link is None
+            return over or session.has_room(size) or (refused and not is_answer)
+
+        if not self._room.wait_for(may_go_on, _until(deadline)):
+            raise _full()
 
     def _notify(self) -> None:
         if self._room is not None:
@@ -273,7 +284,13 @@ class Exchange(abc.ABC):
                 return False
         elif self._state != "suspended":
             return False
-        return self._has_queue_room(frame)
+        if self._has_queue_room(frame):
+            return True
+        self.session.sweep(self._is_wanted)
+        if self._has_queue_room(frame):
+            return True
+        self._overrun()
+        return False
 
     @abc.abstractmethod
     def _outlives(self, verdict: tuple[int, str] | None) -> bool:
@@ -282,6 +299,10 @@ class Exchange(abc.ABC):
     @abc.abstractmethod
     def _has_queue_room(self, frame: Outgoing) -> bool:
         """Whether one more frame may wait for a link; the lock is held."""
+
+    @abc.abstractmethod
+    def _overrun(self) -> None:
+        """More is to wait for a link than may; the lock is held."""
 
     def _why_not_ready(self) -> str:
         return f"{self!r} has no link"

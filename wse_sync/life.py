@@ -192,7 +192,8 @@ class Life:
             target = self._target
         if turning and self._connection.session.is_session:
             # There was no link to leave: what the session has not settled ends here.
-            self._connection.report_lost(self._connection.detach(_JUMP, "jump", suspend=True))
+            loss = self._connection.detach(_JUMP, "jump", suspend=True)
+            self._connection.report_lost(loss.messages)
         try:
             identity = target.identity() if callable(target.identity) else target.identity
         except Exception as unknown:
@@ -334,12 +335,11 @@ class Life:
             expected = client.reconnect and not self._stopping and self._ever_welcomed
             expected = expected and (self._turning or code in RETRY_CODES)
             turning = self._turning
-            leaving = self._welcomed and (turning or self._stopping)
-        lost = self._connection.detach(code, reason, suspend=expected, resume=not turning)
-        if not leaving:  # or what was not acknowledged went out before our goodbye
-            self._connection.report_lost(lost)
-        closed = partial(client.when.closed.settle, client, code, reason)
-        self._connection.lane.leave(link, closed)
+            leaving = turning or self._stopping
+        loss = self._connection.detach(code, reason, suspend=expected, resume=not turning)
+        if not (leaving and loss.was_open):  # or it went out before our goodbye
+            self._connection.report_lost(loss.messages)
+        self._connection.lane.leave(link, partial(client.when.closed.settle, client, code, reason))
         with self._changed:
             if expected:
                 client.set_status(WSE_STATUS.RE_CONNECTING)
@@ -365,7 +365,7 @@ class Life:
                 return
             self._speaking = self.over = True
             stopping = self._stopping
-        self._connection.report_lost(self._connection.detach(ended.code, ended.reason))
+        self._connection.report_lost(self._connection.detach(ended.code, ended.reason).messages)
         self._client.channel.interrupt("the client is offline")
         self._client.set_status(WSE_STATUS.OFFLINE)
         with self._changed:

@@ -224,13 +224,13 @@ class WseConnection(Connection):
         return verdict[0] in RETRY_CODES and verdict[1] != WSE_REASON.SLOW_CONSUMER
 
     def _has_queue_room(self, frame: Outgoing) -> bool:
-        if self.session.has_room(len(frame.data)):
-            return True
+        return self.session.has_room(len(frame.data))
+
+    def _overrun(self) -> None:
         if not self._ending:
             self._ending = True
             # By the loop: the lock is held.
             loop.call_later(0.0, partial(self.end, _TRY_LATER, WSE_REASON.SLOW_CONSUMER))
-        return False
 
     def _why_not_ready(self) -> str:
         if self._state == "suspended":

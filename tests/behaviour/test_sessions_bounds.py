@@ -102,19 +102,6 @@ def test_the_window_ends_a_session_with_its_calls(
         assert connection_of(pair.server) is not pair.conn
 
 
-def test_a_link_that_came_back_stops_the_window(
-    make_server: MakeServer, make_client: MakeClient
-) -> None:
-    with Pair(make_server(resume_window=0.5), make_client) as pair:
-        pair.server.register("double", lambda conn, n: 2 * n)
-        pair.cut()
-        pair.back()
-        # Longer than the window.
-        assert not pair.client.wait(1.0)
-        assert pair.client.call("double", 2) == 4
-        assert pair.story.items == ["joined", "connected", "suspended", "resumed"]
-
-
 # On purpose
 
 
@@ -672,3 +659,18 @@ def test_19_a_handler_that_answers_a_flood_does_not_wait_for_ever(
             pair.conn.send("number", number)
         go_on.set()
         assert numbers.wait_for(600) == list(range(600))
+
+
+def test_calls_that_have_timed_out_take_no_room_while_a_device_is_away(
+    make_server: MakeServer, make_raw_client: MakeRawClient
+) -> None:
+    server = make_server(resume_buffer_frames=3)
+    raw = make_raw_client(server)
+    raw.begin("ann")
+    conn = connection_of(server)
+    suspend(raw, conn)
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            conn.call("battery", timeout=0.01)
+    conn.send("news", "still there")
+    assert conn.state == "suspended"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from wse_sync import JsonProtocol
 from wse_sync.core.calls import Calls, OpenCall
-from wse_sync.core.delivery import ACK_FRAMES, ACK_SECONDS, Delivery, Limits, Outgoing
+from wse_sync.core.delivery import ACK_BYTES, ACK_FRAMES, ACK_SECONDS, Delivery, Limits, Outgoing
 from wse_sync.core.handshake import (
     ClientHandshake,
     Grant,
@@ -174,8 +174,8 @@ class End:
         #: Calls of the other end that are not answered yet.
         self.requests: list[Call] = []
         self._arrived = 0
-        self._owed = 0  # so many of them the other end has not heard of
-        self._owed_since = 0
+        self._owed: list[int] = []  # sizes of those that the other end has not heard of
+        self._owed_since = 0.0
         self._progress = (0, 0, 0)
 
     # What users do; False if a bound keeps them from it
@@ -254,6 +254,7 @@ class End:
         if self.delivery.ack_rides:
             self.world.seen["acknowledged along with a frame"] += 1
             self._acknowledge()
+        assert len(self._owed) < ACK_FRAMES
         if crowded:
             self.crowded()
         return True
@@ -310,17 +311,21 @@ class End:
         self._arrived += 1
         if not self._owed:
             self._owed_since = self.world.now
-        self._owed += 1
+        self._owed.append(size)
+        many, much = len(self._owed) >= ACK_FRAMES, sum(self._owed) >= ACK_BYTES
         if self.delivery.receive(size, lambda: self.world.now, at_once=at_once):
-            frames = self._owed >= ACK_FRAMES
-            self.world.seen[f"acknowledged by {'frames' if frames else 'bytes'}"] += 1
+            assert many or much, "acknowledged too often"
+            self.world.seen[f"acknowledged by {'bytes' if much else 'frames'}"] += 1
             self._acknowledge()
+        else:
+            assert not much
+            assert not (many and at_once)
 
     def announce(self) -> int:
         """How many frames arrived, which the other end is about to be told."""
-        self._owed = 0
+        self._owed = []
         number = self.delivery.tell()
-        assert number == self._arrived, "told of more or less than arrived"
+        assert number == self._arrived, "tells of more or less than arrived"
         return number
 
     def _acknowledge(self) -> None:
@@ -331,7 +336,9 @@ class End:
 
     def tick(self) -> None:
         """Does what is due."""
-        self._give_up(self.calls.expire(self.world.now))
+        late = self.calls.expire(self.world.now)
+        self.world.seen["call timed out"] += len(late)
+        self._give_up(late)
         deadline = self.calls.next_deadline()
         assert deadline is None or deadline > self.world.now
         due = self.delivery.ack_due
@@ -367,10 +374,11 @@ class End:
         assert delivery.acknowledged == ledger.acknowledged <= delivery.forgotten
         kept = ledger.items[delivery.forgotten : ledger.written]
         assert delivery.kept_bytes == sum(item.size for item in kept)
-        if len(kept) > 1:
-            assert len(kept) <= self.limits.max_frames
-            assert delivery.kept_bytes <= self.limits.max_bytes
-        assert self._owed < 2 * ACK_FRAMES
+        total = delivery.kept_bytes + delivery.waiting_bytes
+        assert delivery.waits_for_fewer(2) or (
+            total <= self.limits.max_bytes and delivery.waits_for_fewer(self.limits.max_frames + 1)
+        )
+        assert len(self._owed) < 2 * ACK_FRAMES
         assert delivery.ack_due == (self._owed_since + ACK_SECONDS if self._owed else None)
 
 
@@ -469,7 +477,7 @@ class Session(End):
         super().__init__(server.world, server.limits)
         self.server = server
         self.link: Link | None = None
-        self._lost_at = 0
+        self._lost_at = 0.0
         if server.keeps_sessions:
             self.begin(Delivery(server.limits, f"secret {number}"), Ledger())
 
@@ -522,9 +530,13 @@ class Session(End):
         return fits
 
     def crowded(self) -> None:
-        # The server does not wait: then there is less to resume with.
+        # The server does not wait: then there is less to resume with, but no less than may be.
         self.world.seen["trimmed"] += 1
         self.delivery.trim()
+        more = self.ledger.items[self.delivery.forgotten - 1 : self.ledger.written]
+        assert len(more) > 1
+        total = sum(item.size for item in more)
+        assert len(more) > self.limits.max_frames or total > self.limits.max_bytes
 
 
 class Stranger:
@@ -647,7 +659,7 @@ class World:
         challenges: bool = False,
         seen: Counter[str] | None = None,
     ) -> None:
-        self.now = 0
+        self.now = 0.0
         self.numbers = count(1)
         self.seen: Counter[str] = Counter() if seen is None else seen
         self.links: list[Link] = []
@@ -681,7 +693,7 @@ class World:
         inside = link.up.cut(up), link.down.cut(down)
         self.seen["cut inside a frame"] += any(inside)
 
-    def pass_time(self, seconds: int) -> None:
+    def pass_time(self, seconds: float) -> None:
         """Time passes."""
         self.now += seconds
         self.client.tick()

@@ -646,3 +646,13 @@ def test_the_other_side_hears_of_every_frame_in_time(
                 owed = []
                 assert delivery.ack_due is None
             assert delivery.received == told + len(owed)
+
+
+def test_a_sweep_takes_out_what_is_not_wanted_and_has_no_number() -> None:
+    delivery = session_that_wrote("on the link")
+    delivery.resume(0)
+    for data in ("a", "bb", "ccc"):
+        delivery.wait(message(data))
+    delivery.sweep(lambda frame: len(frame.data) == 2)
+    assert [frame.data for frame in delivery.waiting] == ["on the link", "bb"]
+    assert delivery.waiting_bytes == 2

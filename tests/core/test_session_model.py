@@ -36,11 +36,11 @@ LIMITS = st.just(Limits()) | st.builds(
     st.sampled_from([math.inf, 1, 3, 20, 100]),
 )
 SIZES = st.sampled_from([0, 0, 0, 50, 500, 5000, 100_000])
-COUNTS = st.sampled_from([1, 1, 2, 5, 70])
+COUNTS = st.sampled_from([1, 1, 2, 5, 70, 140])
 INDEXES = st.integers(0, 1000)
 PIECES = st.integers(1, 100) | st.integers(1, 100_000) | st.just(ALL)
-ROOMS = st.none() | st.integers(0, 5)
-TIMEOUTS = st.none() | st.integers(1, 20)
+ROOMS = st.none() | st.integers(0, 5) | st.integers(0, 100)
+TIMEOUTS = st.none() | st.integers(1, 10)
 
 
 class Sessions(RuleBasedStateMachine):
@@ -98,6 +98,16 @@ class Sessions(RuleBasedStateMachine):
     def dial(self, up: int | None, down: int | None) -> None:
         link = self.world.client.dial()
         link.up.room, link.down.room = up, down
+
+    @rule(which=INDEXES, up=INDEXES, down=INDEXES, room_up=ROOMS, room_down=ROOMS)
+    def come_back(
+        self, which: int, up: int, down: int, room_up: int | None, room_down: int | None
+    ) -> None:
+        """A link is cut, and the next one is there soon."""
+        self.cut(which, up, down)
+        self.world.exchange()
+        self.dial(room_up, room_down)
+        self.world.exchange()
 
     @rule()
     def overtake(self) -> None:
@@ -157,8 +167,8 @@ class Sessions(RuleBasedStateMachine):
         known = self.world.server.known
         self.world.server.admit(known[which % len(known)])
 
-    @rule(seconds=st.integers(1, 5))
-    def pass_time(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from([0.25, 0.5, 1, 2, 5]))
+    def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
     @rule(keeps_sessions=st.sampled_from([True, True, False]), sure=st.integers(0, 3))

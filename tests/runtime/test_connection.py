@@ -124,6 +124,9 @@ class TalkerConnection(Connection):
     def _has_queue_room(self, frame: Outgoing) -> bool:
         return self.session.waiting_bytes + len(frame.data) <= self.endpoint.max_queue_bytes
 
+    def _overrun(self) -> None:
+        """Whoever wanted to send is told."""
+
     def _crowded(self, link: Link) -> None:
         raise AssertionError("nothing is kept without a session")
 
@@ -751,7 +754,7 @@ def test_24_a_call_that_no_link_has_had_waits_also_for_the_link_after_the_next(
     future = made.near.submit("x", 1)
     made.near.send("y", 2)
     # An attempt that ends before there is a welcome.
-    assert made.near.connection.detach(1006, "", suspend=True) == {}
+    assert made.near.connection.detach(1006, "", suspend=True).messages == {}
     assert not future.done()
     made.connect()
     assert future.result(PATIENCE) == "result"
@@ -818,7 +821,7 @@ def test_the_end_of_the_wait_for_a_link_drops_the_queue_and_fails_the_calls(
     first.fail()
     made.near.send("x")
     future = made.near.submit("x")
-    assert made.near.connection.detach(1000, "gone") == {"x": 1}
+    assert made.near.connection.detach(1000, "gone").messages == {"x": 1}
     error = error_of(lambda: future.result(PATIENCE))
     assert error.details["disconnected"] == [1000, "gone"]
     made.connect()

@@ -180,6 +180,15 @@ class Delivery:
         self.kept_bytes -= len(frame.data)
         self.forgotten += 1
 
+    def sweep(self, is_wanted: Callable[[Outgoing], bool]) -> None:
+        """Drops what is not wanted any more and has no number yet."""
+        unwritten = self._unwritten()
+        kept = [frame for frame in unwritten if is_wanted(frame)]
+        for _ in unwritten:
+            self.waiting_bytes -= len(self.waiting.pop().data)
+        for frame in kept:
+            self.wait(frame)
+
     def has_room(self, size: int) -> bool:
         """Whether one more frame of so many bytes may be kept."""
         frames = len(self._kept) + len(self.waiting)
