@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .constants import WSE_REASON
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "AuthRequest", "Challenge"]
 
 _NORMAL, _INTERNAL_ERROR = 1000, 1011
-_MOMENT = 0.5  # s for a link that was left to be seen ending
 
 
 class Challenge(NamedTuple):
@@ -95,8 +93,8 @@ class Admission:
         self.handshake = ServerHandshake(server.protocol)
         #: What the client said of sessions; None if it knows nothing of them.
         self.offer: Offer | None = None
-        #: The connection whose session it asked for, and how many links that had had then.
-        self.asked_for: tuple[WseConnection, int] | None = None
+        #: The connection whose session it asked for.
+        self.asked_for: WseConnection | None = None
         self._auth: AuthRequest | None = None
         self._lock = threading.Lock()
         self._decided = False
@@ -125,6 +123,8 @@ class Admission:
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+        if first and self.asked_for is not None:
+            self.asked_for.ask_no_more(self._connection.arrived)
         return first
 
     def _time_out(self) -> None:
@@ -150,9 +150,13 @@ class Admission:
         self._connection.identity, self._connection.meta, self.offer = hello
         self._auth = AuthRequest(self._connection, hello)
         if self.offer is not None and self.offer.session_id is not None:
-            # Now, not when it is let in: of several that ask at the same time one gets it.
+            # Now, not when it is let in: of several that ask at the same time the newest gets it.
             found = self._server.registry.find_session(self.offer.session_id)
-            self.asked_for = None if found is None else (found, found.links)
+            self.asked_for = found
+            if found is not None:
+                found.ask(self._connection.arrived)
+                if self._decided:  # it has just been abandoned, and nobody else would say so
+                    found.ask_no_more(self._connection.arrived)
 
     def _guard(self, step: Callable[[], None]) -> None:
         """A handler that raises refuses."""
@@ -195,31 +199,13 @@ class Admission:
             asked_for, self.asked_for = self.asked_for, None
             self._let_in(cid, welcome, asked_for)
 
-    def _let_in(
-        self,
-        cid: Any,
-        payload: Any,
-        asked_for: tuple[WseConnection, int] | None,
-        again: bool = True,
-    ) -> None:
+    def _let_in(self, cid: Any, payload: Any, asked_for: WseConnection | None) -> None:
         """Back into the session that was asked for, if the user is the same, or into a new one."""
         newcomer = self._connection
         try:
-            if asked_for is not None and asked_for[0].cid == cid:
-                before, links = asked_for
-                if before.take_over(newcomer, links, payload):
-                    return
-                if again and before.state == "open" and before.arrived < newcomer.arrived:
-                    # An older link was faster. Either there are two clients that know the session,
-                    # or it was left for this one, and we are about to hear of its end.
-                    late = partial(self._let_in, cid, payload, asked_for, again=False)
-                    with self._lock:
-                        # Users' code may run in it, so it is for a worker.
-                        self._timer = loop.call_later(
-                            _MOMENT, partial(self._server.workers.run, late)
-                        )
-                    return
-            newcomer.enter(cid, payload)
+            same = asked_for is not None and asked_for.cid == cid
+            if asked_for is None or not same or not asked_for.take_over(newcomer, payload):
+                newcomer.enter(cid, payload)
         except BaseException:  # of the protocol or the cid; or Ctrl-C
             self.link.close(_INTERNAL_ERROR)
             raise

@@ -125,8 +125,8 @@ class Registry:
 
         Returns:
             Its user, whether it is the first connection of the user, and the one that has to go:
-            one without a link, or the oldest. It is this one, which then is not entered, if a
-            client tried to come back on it and has done so on a newer link meanwhile.
+            one without a link, or the oldest. That is this one, if its client comes back on a newer
+            link.
         """
         with self._lock:
             client = self._clients.get(connection.cid)
@@ -139,10 +139,11 @@ class Registry:
                 others = list(client.connections.values())
                 away = [other for other in others if other in self._suspended]
                 evicted = (away or others)[0]
-                if connection.admission.returns and connection.arrived < evicted.arrived:
-                    return client, False, connection
-                del client.connections[evicted.conn_id]
-                self._forget(evicted)
+                if connection.admission.returns and connection.arrived < evicted.claimed:
+                    evicted = connection
+                else:
+                    del client.connections[evicted.conn_id]
+                    self._forget(evicted)
             client.connections[connection.conn_id] = connection
             self._connections[connection] = None
             if connection.session_id is not None:

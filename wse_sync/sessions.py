@@ -76,6 +76,9 @@ class WseConnection(Connection):
         self.arrived = next(_arrivals)
         #: How many links it has taken over.
         self.links = 0
+        self._askers: set[int] = set()
+        #: The latest arrival that has this session or asks for it.
+        self.claimed = self.arrived
         self._heir: WseConnection | None = None  # who has taken over the link that it came with
         self._ending = False
         self._window: Timer | None = None
@@ -284,12 +287,12 @@ class WseConnection(Connection):
             # Registered before the welcome, and both under the lock that broadcasts take: whoever
             # has his welcome is in the list, and nobody hears anything before it.
             self._client, first, evicted = self._server.registry.add(self)
-            if evicted is not self:
-                self._begin(self.arrival, data)
+            self._begin(self.arrival, data)
         if evicted is not None:
-            evicted.end(_NORMAL, WSE_REASON.CLIENTS_CONCURRENCY)
-        if evicted is self:
-            return
+            # Whoever has another link needs no goodbye on this one; if somebody is there after all,
+            # he may try again.
+            code = _ABNORMAL if evicted is self else _NORMAL
+            evicted.end(code, WSE_REASON.CLIENTS_CONCURRENCY)
         when = self._server.when
         tasks = [partial(when.connected.settle, self._server, self)]
         if first:
@@ -312,12 +315,23 @@ class WseConnection(Connection):
 
     # Back into a session
 
-    def take_over(self, newcomer: WseConnection, links: int, welcome: Any) -> bool:
+    def ask(self, arrival: int) -> None:
+        """Somebody who came with this number asks for the session, and is not let in yet."""
+        with self._lock:
+            self._askers.add(arrival)
+            self.claimed = max({self.arrived, *self._askers})
+
+    def ask_no_more(self, arrival: int) -> None:
+        """The end of :meth:`ask`: that was decided, or the link is over."""
+        with self._lock:
+            self._askers.discard(arrival)
+            self.claimed = max({self.arrived, *self._askers})
+
+    def take_over(self, newcomer: WseConnection, welcome: Any) -> bool:
         """Goes on, on the link of a newcomer; False if that shall begin anew.
 
         Args:
             newcomer: Was let in as the same user.
-            links: How many links this session had had when the newcomer asked for it.
             welcome: Payload of the welcome.
         """
         link, offer = newcomer.arrival, newcomer.admission.offer
@@ -325,10 +339,10 @@ class WseConnection(Connection):
         with self._receiving, self._lock:
             if self._ending or self._state not in ("open", "suspended"):
                 return False
-            if self.links != links and self._state == "open":
-                return False  # another was faster
-            if newcomer.arrived < self.arrived:
-                return False  # its hi was long on its way, and the client has come back meanwhile
+            if newcomer.arrived < self.claimed:
+                # Its hi was long on its way: the client has come back on a newer link since, or is
+                # about to.
+                return False
             possible = self.session.can_resume(offer.received)
             if possible:
                 data = self._welcome(newcomer.admission, welcome, resumed=True)
@@ -356,6 +370,7 @@ class WseConnection(Connection):
         """The part of :meth:`take_over` that the locks are for."""
         newcomer._heir = self
         self.arrived = newcomer.arrived
+        self.claimed = max(self.arrived, self.claimed)
         self.links += 1
         self._stop_window()
         self._server.registry.wake(self)

@@ -776,9 +776,15 @@ def test_41_the_old_link_is_closed_without_events(
 
 @pytest.mark.parametrize("state", ["suspended", "open"])
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["in order", "in reverse"])
+@pytest.mark.parametrize("devices", [1, 2])
 def test_41_of_two_links_that_race_for_one_session_exactly_one_gets_it(
-    make_server: MakeServer, make_raw_client: MakeRawClient, state: str, order: list[int]
+    make_server: MakeServer,
+    make_raw_client: MakeRawClient,
+    state: str,
+    order: list[int],
+    devices: int,
 ) -> None:
+    """The newer link, whatever is decided first: a client that dials again means that one."""
     requests, held = Recorder(), threading.Event()
 
     def identify(auth: AuthRequest) -> None:
@@ -787,7 +793,7 @@ def test_41_of_two_links_that_race_for_one_session_exactly_one_gets_it(
         else:
             auth.accept("ann")
 
-    server = make_server(identify, conn_per_user=2)
+    server = make_server(identify, conn_per_user=devices)
     told = story(server)
     raw = make_raw_client(server)
     session = raw.begin("ann")
@@ -804,18 +810,22 @@ def test_41_of_two_links_that_race_for_one_session_exactly_one_gets_it(
     asked = {auth.meta["number"]: auth for auth in requests.wait_for(2)}
     for number in order:
         asked[number].accept("ann")
-    winner, loser = (links[number] for number in order)
+    loser, winner = links
     assert winner.recv_frame()[2]["session"] == {**session, "resumed": True}
     fresh = loser.recv_frame()[2]["session"]
     assert fresh["id"] != session["id"]
     assert fresh == {**session, "id": fresh["id"]}
     assert [winner.recv_frame()[1] for _ in range(2)] == [1, 2]
-    loser.sync()
     winner.sync()
-    expected = ["connected", "connected", "joined", "resumed"]
+    expected: list[Any] = ["connected", "connected", "joined", "resumed"]
     expected += ["suspended"] * (state == "suspended")
-    assert sorted(told.wait_for(len(expected))) == expected
-    assert len(server.clients["ann"].conns) == 2
+    if devices == 1:
+        assert loser.recv_close()[0] == 1006
+        expected.insert(2, ("disconnected", 1006, "wse.clients-concurrency"))
+    else:
+        loser.sync()
+    assert sorted(map(str, told.wait_for(len(expected)))) == sorted(map(str, expected))
+    assert len(server.clients["ann"].conns) == devices
 
 
 def test_41_of_many_links_that_race_at_once_exactly_one_gets_the_session(

@@ -40,7 +40,18 @@ COUNTS = st.sampled_from([1, 1, 2, 5, 70, 140])
 INDEXES = st.integers(0, 1000)
 PIECES = st.integers(1, 100) | st.integers(1, 100_000) | st.just(ALL)
 ROOMS = st.none() | st.integers(0, 5) | st.integers(0, 100)
-TIMEOUTS = st.none() | st.integers(1, 10)
+SECONDS = st.sampled_from([0.25, 0.25, 0.5, 1, 2, 5])
+TROUBLE = [
+    "a link is cut",
+    "a link is cut",
+    "the client loses its link",
+    "the server loses a link",
+    "the client dials",
+    "a hi comes late",
+    "the client ends its session",
+    "the server begins anew",
+    "there is none for a while",
+]
 
 
 class Sessions(RuleBasedStateMachine):
@@ -74,8 +85,8 @@ class Sessions(RuleBasedStateMachine):
         for _ in range(count):
             self.end(who).send(type, size)
 
-    @rule(who=INDEXES, count=COUNTS, size=SIZES, timeout=TIMEOUTS)
-    def call(self, who: int, count: int, size: int, timeout: int | None) -> None:
+    @rule(who=INDEXES, count=COUNTS, size=SIZES, timeout=st.none() | SECONDS)
+    def call(self, who: int, count: int, size: int, timeout: float | None) -> None:
         for _ in range(count):
             self.end(who).call(size, timeout)
 
@@ -92,39 +103,20 @@ class Sessions(RuleBasedStateMachine):
         if end.open:
             end.forget(which)
 
+    @rule(who=INDEXES, room=ROOMS)
+    def make_room(self, who: int, room: int | None) -> None:
+        """The link takes so many frames more, and then none for a while."""
+        end = self.end(who)
+        if end.out is not None:
+            end.out.room = room
+            end.flush()
+
     # Links
 
-    @rule(up=ROOMS, down=ROOMS)
-    def dial(self, up: int | None, down: int | None) -> None:
-        link = self.world.client.dial()
-        link.up.room, link.down.room = up, down
-
-    @rule(which=INDEXES, up=INDEXES, down=INDEXES, room_up=ROOMS, room_down=ROOMS)
-    def come_back(
-        self, which: int, up: int, down: int, room_up: int | None, room_down: int | None
-    ) -> None:
-        """A link is cut, and the next one is there soon."""
-        self.cut(which, up, down)
-        self.world.exchange()
-        self.dial(room_up, room_down)
-        self.world.exchange()
-
-    @rule()
-    def overtake(self) -> None:
-        """A hi comes late: its client is there already, on the next link."""
-        late = self.world.client.dial()
-        self.world.client.dial()
-        self.world.exchange()
-        self.world.carry_up(late)
-        self.world.exchange()
-
-    @rule(which=INDEXES, size=PIECES)
-    def carry_up(self, which: int, size: int) -> None:
-        self.world.carry_up(self.link(which), size)
-
-    @rule(which=INDEXES, size=PIECES)
-    def carry_down(self, which: int, size: int) -> None:
-        self.world.carry_down(self.link(which), size)
+    @rule(which=INDEXES, up=PIECES, down=PIECES)
+    def carry(self, which: int, up: int, down: int) -> None:
+        self.world.carry_up(self.link(which), up)
+        self.world.carry_down(self.link(which), down)
 
     @rule()
     def exchange(self) -> None:
@@ -136,30 +128,29 @@ class Sessions(RuleBasedStateMachine):
         self.world.answer_all()
         self.world.exchange()
 
-    @rule(who=INDEXES, room=ROOMS)
-    def make_room(self, who: int, room: int | None) -> None:
-        end = self.end(who)
-        if end.out is not None:
-            end.out.room = room
-            end.flush()
+    @precondition(lambda self: self.world.client.out is not None)
+    @rule(up=INDEXES, down=INDEXES, notice=st.sampled_from(["both", "both", "client", "server"]))
+    def be_cut_off(self, up: int, down: int, notice: str) -> None:
+        """The link is cut, and one end notices, or both."""
+        link = self.world.links[-1]
+        self.world.cut(link, up, down)
+        self.world.exchange()
+        if notice != "server":
+            self.world.client.lose()
+        if notice != "client":
+            self.lose_at_server(link)
 
-    @rule(which=INDEXES, up=INDEXES, down=INDEXES)
-    def cut(self, which: int, up: int, down: int) -> None:
-        self.world.cut(self.link(which), up, down)
+    def lose_at_server(self, link: Link) -> None:
+        for session in self.world.server.sessions.copy():
+            if session.link is link and session.out is not None:
+                session.lose()
 
-    @rule()
-    def client_loses(self) -> None:
-        self.world.client.lose()
-
-    @precondition(lambda self: self.world.server.sessions)
-    @rule(which=INDEXES)
-    def server_loses(self, which: int) -> None:
-        sessions = self.world.server.sessions
-        session = sessions[which % len(sessions)]
-        if session.out is not None:
-            session.lose()
-
-    # Sessions
+    @rule(up=ROOMS, down=ROOMS)
+    def come_back(self, up: int | None, down: int | None) -> None:
+        """The client dials, wherever it is; the link takes so many frames, and then none."""
+        link = self.world.client.dial()
+        link.up.room, link.down.room = up, down
+        self.world.exchange()
 
     @precondition(lambda self: self.world.server.known)
     @rule(which=INDEXES)
@@ -167,23 +158,36 @@ class Sessions(RuleBasedStateMachine):
         known = self.world.server.known
         self.world.server.admit(known[which % len(known)])
 
-    @rule(seconds=st.sampled_from([0.25, 0.5, 1, 2, 5]))
+    @rule(seconds=SECONDS)
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @rule(keeps_sessions=st.sampled_from([True, True, False]), sure=st.integers(0, 3))
-    def restart(self, keeps_sessions: bool, sure: int) -> None:
-        if not sure:
-            self.world.server.restart(keeps_sessions=keeps_sessions)
+    # One rule for all that ends something, or there would be little to end.
 
-    @rule(sure=st.integers(0, 3))
-    def leave(self, sure: int) -> None:
-        if not sure:
-            self.world.client.leave()
-
-    @rule()
-    def settle(self) -> None:
-        self.world.settle()
+    @rule(what=st.sampled_from(TROUBLE), which=INDEXES, up=INDEXES, down=INDEXES)
+    def trouble(self, what: str, which: int, up: int, down: int) -> None:
+        world = self.world
+        if what == "a link is cut":
+            world.cut(self.link(which), up, down)
+        elif what == "the client loses its link":
+            world.client.lose()
+        elif what == "the server loses a link":
+            self.lose_at_server(self.link(which))
+        elif what == "the client dials":
+            world.client.dial()
+        elif what == "a hi comes late":
+            # Its client is there already, on the next link.
+            late = world.client.dial()
+            world.client.dial()
+            world.exchange()
+            world.carry_up(late)
+            world.exchange()
+        elif what == "the client ends its session":
+            world.client.leave()
+        elif what == "the server begins anew":
+            world.server.restart(keeps_sessions=which % 4 != 0)
+        else:
+            world.settle()
 
     @invariant()
     def agrees_with_the_lists(self) -> None:
@@ -302,6 +306,24 @@ def test_39_when_the_session_has_expired_each_frame_goes_out_fails_or_is_reporte
     assert world.seen["call failed"] == 1
     assert [item.type for item in client.ledger.items] == ["unwritten", "add"]
     assert len(client.open) == len(world.server.sessions[0].requests) == 1
+    world.settle()
+
+
+def test_39_what_was_half_written_again_is_reported_once() -> None:
+    world = connected()
+    world.cut(world.links[-1], 0, 0)
+    for _ in range(3):
+        assert world.client.send("a", 0)
+    world.client.lose()
+    assert world.client.send("b", 0)
+    world.client.dial().up.room = 1
+    world.exchange()
+    assert world.seen["resumed"] == 1
+    world.server.restart(keeps_sessions=True)
+    assert world.client.delivery.lost_messages() == {"a": 3}
+    world.client.dial()
+    world.exchange()
+    assert [item.type for item in world.client.ledger.items] == ["b"]
     world.settle()
 
 
