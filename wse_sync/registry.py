@@ -125,8 +125,8 @@ class Registry:
 
         Returns:
             Its user, whether it is the first connection of the user, and the one that has to go:
-            one without a link, or the oldest. That is this one, if its client comes back on a newer
-            link.
+            one without a link, or the oldest. That is this one, and it is not entered, if its
+            client comes back on a newer link.
         """
         with self._lock:
             client = self._clients.get(connection.cid)
@@ -140,10 +140,9 @@ class Registry:
                 away = [other for other in others if other in self._suspended]
                 evicted = (away or others)[0]
                 if connection.admission.returns and connection.arrived < evicted.claimed:
-                    evicted = connection
-                else:
-                    del client.connections[evicted.conn_id]
-                    self._forget(evicted)
+                    return client, False, connection
+                del client.connections[evicted.conn_id]
+                self._forget(evicted)
             client.connections[connection.conn_id] = connection
             self._connections[connection] = None
             if connection.session_id is not None:

@@ -120,8 +120,8 @@ class WseConnection(Connection):
             subprotocol: What was agreed on in the upgrade; None closes the connection.
         """
         if subprotocol is None:
-            error = _violation(f"the client did not offer {self._server.protocol.name}")
-            self.violated(self.arrival, error)
+            message = f"the client did not offer {self._server.protocol.name}"
+            self.violated(self.arrival, WseError(WSE_ERROR.PROTOCOL_VIOLATION, message=message))
         else:
             self.admission.start()
         self.arrival.run()
@@ -287,12 +287,16 @@ class WseConnection(Connection):
             # Registered before the welcome, and both under the lock that broadcasts take: whoever
             # has his welcome is in the list, and nobody hears anything before it.
             self._client, first, evicted = self._server.registry.add(self)
-            self._begin(self.arrival, data)
+            if evicted is self:
+                self.arrival.send(data)
+            else:
+                self._begin(self.arrival, data)
+        if evicted is self:
+            # Whoever has another link needs no goodbye here; anybody else may try again.
+            self.arrival.fail()
+            return
         if evicted is not None:
-            # Whoever has another link needs no goodbye on this one; if somebody is there after all,
-            # he may try again.
-            code = _ABNORMAL if evicted is self else _NORMAL
-            evicted.end(code, WSE_REASON.CLIENTS_CONCURRENCY)
+            evicted.end(_NORMAL, WSE_REASON.CLIENTS_CONCURRENCY)
         when = self._server.when
         tasks = [partial(when.connected.settle, self._server, self)]
         if first:
@@ -394,7 +398,3 @@ class WseConnection(Connection):
     def __repr__(self) -> str:
         who = "a stranger" if self._client is None else f"{self.cid!r:.80}"
         return f"<WseConnection {self.conn_id[:8]} of {who} {self.state} from {self.remote_addr}>"
-
-
-def _violation(text: str) -> WseError:
-    return WseError(WSE_ERROR.PROTOCOL_VIOLATION, message=text)

@@ -189,7 +189,7 @@ class End:
         self._post(Item(number, "message", type, len(data)), Outgoing(data, type))
         return True
 
-    def call(self, size: int, timeout: int | None) -> bool:
+    def call(self, size: int, timeout: float | None) -> bool:
         """Calls a procedure."""
         number, stamp = next(self.world.numbers), self.calls.new_stamp()
         data = self.peer.pack_call("add", [number, "x" * size], stamp)
@@ -374,6 +374,7 @@ class End:
         assert delivery.acknowledged == ledger.acknowledged <= delivery.forgotten
         kept = ledger.items[delivery.forgotten : ledger.written]
         assert delivery.kept_bytes == sum(item.size for item in kept)
+        assert len(kept) <= max(1, self.limits.max_frames)
         total = delivery.kept_bytes + delivery.waiting_bytes
         assert delivery.waits_for_fewer(2) or (
             total <= self.limits.max_bytes and delivery.waits_for_fewer(self.limits.max_frames + 1)
