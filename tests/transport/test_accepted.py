@@ -185,13 +185,15 @@ def test_what_came_with_one_read_is_handed_out_one_by_one(visits: list[Visit]) -
     assert [here.transport.read() for _ in range(50)] == [str(number) for number in range(50)]
 
 
-def test_43_a_limit_that_is_raised_does_not_forgive(visits: list[Visit]) -> None:
-    """The second message was refused while the first one was on its way to the reader."""
+def test_43_the_limit_that_counts_is_that_of_the_read(visits: list[Visit]) -> None:
+    """What comes in one piece is looked at message by message."""
     here = visit(visits, limit=10)
     here.attach()
-    here.sock.sendall(CLIENT.frame(TEXT, b"hi") + CLIENT.frame(TEXT, b"x" * 50))
-    assert here.transport.read() == "hi"
+    here.sock.sendall(b"".join(CLIENT.frame(TEXT, b"x" * size) for size in (2, 50, 50)))
+    assert here.transport.read() == "xx"
     here.transport.max_message_bytes = 1000
+    assert here.transport.read() == "x" * 50
+    here.transport.max_message_bytes = 10
     with pytest.raises(LinkLost) as caught:
         here.transport.read()
     assert (caught.value.code, caught.value.drain) == (1009, True)

@@ -125,12 +125,13 @@ def unpack(protocol: Protocol, data: Data) -> Frame:
         WseError: MESSAGE_PROCESSING_ERROR, or the WseError that the protocol raised.
     """
     try:
-        frame = Frame(*protocol.unpack(data))
-        if not frame.stamp:
+        unpacked = protocol.unpack(data)
+        frame = unpacked if isinstance(unpacked, Frame) else Frame(*unpacked)
+        if not frame.stamp and frame.stamp is not None:
             frame = frame._replace(stamp=None)
+        hash(frame.type)
         if frame.type != protocol.internal_types["welcome"]:  # has more to say in that place
             hash(frame.stamp)
-        hash(frame.type)
     except WseError:
         raise
     except Exception as error:

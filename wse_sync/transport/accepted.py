@@ -1,10 +1,11 @@
 """The server's end of a WebSocket: simple-websocket, and the socket that it reads from.
 
+Whole text messages are taken out of the stream before it (``framing.py``); the rest is its own.
 simple-websocket wants to start a thread that reads, and to write to the socket from it. Here its
 read loop runs in the thread that calls :meth:`AcceptedTransport.read`: it is given a thread class
-that only remembers what to run, and a socket whose ``recv`` ends the loop after one piece of input.
-What it sends goes to ``write``. No thread of its own, no lock needed: only the reader comes here,
-except for ``encode…``, which keeps no state.
+that only remembers what to run, and a socket whose ``recv`` brings one piece of input and then ends
+the loop. What it sends goes to ``write``. No thread of its own, no lock needed: only the reader
+comes here, except for ``encode…``, which keeps no state.
 """
 
 from __future__ import annotations
@@ -23,11 +24,8 @@ from .base import LinkLost, Stream, Transport
 
 __all__ = ["AcceptedTransport", "HandshakeFailed"]
 
-# One read takes what a small frame needs; a read that came back full doubles the next one.
-_MIN_RECEIVE_BYTES = 4096
-_MAX_RECEIVE_BYTES = 256 * 1024
-
-_NO_CODE, _ABNORMAL, _TOO_BIG = 1005, 1006, 1009
+_RECEIVE_BYTES = 4096  # what a small frame needs, and not much more for each idle connection
+_NO_CODE, _TOO_BIG = 1005, 1009
 
 
 class HandshakeFailed(Exception):
@@ -53,6 +51,9 @@ class AcceptedTransport(Transport):
         self._subprotocol = subprotocol
         self._max_message_bytes = max_message_bytes
         self._messages: deque[Data] = deque()
+        self._input = framing.Input(stream, masked=True, least=_RECEIVE_BYTES)
+        self._owed = 0  # so many bytes are for simple-websocket
+        self._in_fragments = False
         self._ws: Any = None
 
     @property
@@ -73,12 +74,12 @@ class AcceptedTransport(Transport):
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
-        self._input = _Input(self)
+        self._socket = _Socket(self)
         environ = dict(self._environ)
         # No permessage-deflate: 280 KB more a connection, and a small frame inflates past any
         # limit.
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
-        environ["werkzeug.socket"] = self._input
+        environ["werkzeug.socket"] = self._socket
         try:
             self._ws = simple_websocket.Server(
                 environ,
@@ -96,15 +97,30 @@ class AcceptedTransport(Transport):
         while not self._messages:
             if not self._ws.connected:
                 raise self._end()
-            self._pump()
+            if self._is_between and framing.FAST:
+                text = self._input.take_text(self._max_message_bytes)
+                if text is not None:
+                    return text
+            self._pass_on()
         data = self._messages.popleft()
         if self._exceeds(data):
             raise self._fail(_TOO_BIG, "message too big")
         return data
 
-    def _pump(self) -> None:
-        """Lets simple-websocket take one piece of input."""
-        self._input.pieces = 1
+    @property
+    def _is_between(self) -> bool:
+        """Whether what comes next is the beginning of a message."""
+        return not (self._owed or self._in_fragments)
+
+    def _pass_on(self) -> None:
+        """Lets simple-websocket take what comes next, to the end of a frame and no further."""
+        if not self._owed:
+            opcode, is_final, self._owed = self._input.peek()
+            if opcode <= framing.BINARY:
+                self._in_fragments = not is_final
+        piece = self._input.take_some(self._owed)
+        self._owed -= len(piece)
+        self._socket.piece = piece
         try:
             self._step()
         except _Pause:
@@ -124,8 +140,6 @@ class AcceptedTransport(Transport):
 
     def _end(self) -> LinkLost:
         """Why simple-websocket stopped: it says so in several places."""
-        if self._input.ended:
-            return LinkLost(_ABNORMAL)
         code, reason = int(self._ws.close_reason), self._ws.close_message or ""
         # Closed from here: by wsproto, which says why, or by simple-websocket for one reason only.
         ours = self._ws.ws.state is ConnectionState.LOCAL_CLOSING
@@ -150,31 +164,18 @@ class _Pause(Exception):
     """Leaves simple-websocket's read loop. No OSError: those mean a lost link to it."""
 
 
-class _Input:
+class _Socket:
     """What simple-websocket takes for its socket."""
 
     def __init__(self, transport: AcceptedTransport) -> None:
-        self._stream = transport.stream
         self._transport = transport
-        self._size = _MIN_RECEIVE_BYTES
-        self.pieces = 0
-        self.ended = False
+        self.piece = b""
 
     def recv(self, _size: int) -> bytes:
-        if not self.pieces:
+        piece, self.piece = self.piece, b""
+        if not piece:
             raise _Pause
-        self.pieces = 0
-        try:
-            data = self._stream.receive(self._size)
-        except LinkLost as lost:
-            self.ended = True
-            raise ConnectionResetError from lost
-        self.ended = not data
-        if len(data) == self._size:
-            self._size = min(self._size * 2, _MAX_RECEIVE_BYTES)
-        elif self._size > _MIN_RECEIVE_BYTES:
-            self._size //= 2
-        return data
+        return piece
 
     def send(self, data: bytes) -> int:
         self._transport.write(data)

@@ -26,7 +26,6 @@ from .stream import open_stream
 __all__ = ["DialFailed", "DialedTransport", "Dialer", "shown"]
 
 _RECEIVE_BYTES = 64 * 1024
-_MAX_RECEIVE_BYTES = 1024 * 1024
 _OPCODE = 4  # where it stands in the library's tuple of a frame's header
 _MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
@@ -189,12 +188,12 @@ class DialedTransport(Transport):
         self._ws = ws
         self._pieces: list[bytes] = []
         self._collected = 0
+        self._in_fragments = False
         buffer = ws.frame_buffer
         self._recv_length = buffer.recv_length
         buffer.recv_length = self._check_length
-        buffer.recv_strict = self._take
-        self._buffer = b""  # read ahead; taken up to _start
-        self._start = 0
+        self._input = framing.Input(self.stream, masked=False, least=_RECEIVE_BYTES)
+        buffer.recv_strict = self._input.take
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
@@ -203,6 +202,10 @@ class DialedTransport(Transport):
     def read(self) -> Data:
         text = True
         while True:
+            if not self._in_fragments and framing.FAST:
+                whole = self._input.take_text(self.max_message_bytes)
+                if whole is not None:
+                    return whole
             frame = self._next_frame()
             opcode = frame.opcode
             if opcode == websocket.ABNF.OPCODE_CLOSE:
@@ -214,6 +217,7 @@ class DialedTransport(Transport):
             if frame.data:  # of empty fragments there is no end
                 self._pieces.append(frame.data)
             self._collected += len(frame.data)
+            self._in_fragments = not frame.fin
             if frame.fin:
                 return self._join(text)
 
@@ -248,26 +252,6 @@ class DialedTransport(Transport):
     def _fail(self, code: int, reason: str) -> LinkLost:
         self.write(self.encode_close(code, reason))
         return LinkLost(code, reason, drain=True)
-
-    def _take(self, size: int) -> bytes:
-        """Stands in for the library's way to read so many bytes: reads ahead, and copies once."""
-        buffer, start = self._buffer, self._start
-        end = start + size
-        if end > len(buffer):
-            pieces = [buffer[start:]]
-            missing = end - len(buffer)
-            while missing > 0:
-                piece = self.stream.receive(max(_RECEIVE_BYTES, min(missing, _MAX_RECEIVE_BYTES)))
-                if not piece:
-                    raise LinkLost(_ABNORMAL)
-                pieces.append(piece)
-                missing -= len(piece)
-            buffer = self._buffer = b"".join(pieces)
-            start, end = 0, size
-        self._start = end
-        if end == len(buffer):
-            self._buffer, self._start = b"", 0  # or an idle link would keep its last message
-        return buffer[start:end]
 
     @staticmethod
     def encode(data: Data) -> bytes:

@@ -1,7 +1,11 @@
-"""Whole frames, encoded by hand (RFC 6455, 5.2): nearly all that is sent.
+"""The fast path: whole frames by hand (RFC 6455, 5.2), which is nearly all that travels.
 
-The libraries' own encoders take longer than the rest of sending together. Everything else,
-fragments and all of receiving, is theirs.
+The libraries take longer to frame and to parse than everything else of a call together. So whole
+frames are encoded here, and whole text messages are taken out of the stream here. Everything else
+that comes (fragments, binary messages, pings, closes, whatever is wrong) stays where it is, for the
+library: its answers and its errors are the only ones.
+
+With ``WSE_SYNC_FRAMING=library`` in the environment all of receiving is left to the libraries.
 """
 
 from __future__ import annotations
@@ -10,15 +14,166 @@ import os
 import struct
 
 from ..protocol import Data
-from .base import cut_reason
+from .base import LinkLost, Stream, cut_reason
 
-__all__ = ["BINARY", "CLOSE", "PING", "TEXT", "close_body", "encode", "encode_masked"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "FAST",
+    "PING",
+    "TEXT",
+    "Input",
+    "close_body",
+    "encode",
+    "encode_masked",
+]
 
-TEXT, BINARY, CLOSE, PING = 0x1, 0x2, 0x8, 0x9
+#: Whether text messages are taken out of the stream here.
+FAST = os.environ.get("WSE_SYNC_FRAMING") != "library"
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING = 0x0, 0x1, 0x2, 0x8, 0x9
 
 _FIN = 0x80
 _MASKED = 0x80
 _SHORT, _MEDIUM = 125, 0xFFFF  # the longest bodies whose length takes no, and two, bytes more
+_LENGTH_2, _LENGTH_8 = 126, 127  # say that the length takes two, or eight, bytes more
+_MASK_BYTES = 4
+_WHOLE_TEXT = _FIN | TEXT
+_MOST_BYTES = 1024 * 1024  # to read at once
+_ABNORMAL = 1006
+
+
+class Input:
+    """What a stream has brought and nobody has taken yet. One thread.
+
+    Args:
+        stream: Where it comes from.
+        masked: Whether frames of the other side are masked: those of clients are.
+        least: Bytes to read at once; a read that came back full doubles the next one.
+    """
+
+    __slots__ = ("_buffer", "_least", "_masked", "_size", "_start", "_stream")
+
+    def __init__(self, stream: Stream, *, masked: bool, least: int) -> None:
+        self._stream = stream
+        self._masked = masked
+        self._least = self._size = least
+        self._buffer = b""  # taken up to _start
+        self._start = 0
+
+    def take_text(self, max_bytes: int) -> str | None:
+        """Waits for the next frame, and takes it if it is a whole text message.
+
+        Args:
+            max_bytes: A longer message is not taken.
+
+        Returns:
+            The text; None if the next frame is for the library.
+
+        Raises:
+            LinkLost: The stream has ended.
+        """
+        self._fill(2)
+        buffer, start = self._buffer, self._start
+        second = buffer[start + 1]
+        if buffer[start] != _WHOLE_TEXT or bool(second & _MASKED) is not self._masked:
+            return None
+        size, body, is_minimal = self._measure(second & ~_MASKED)
+        if not is_minimal or size > max_bytes:
+            return None
+        try:
+            self._fill(body + size)
+        except LinkLost:
+            return None  # what has come may be wrong already; if it is not, the end comes again
+        buffer, start = self._buffer, self._start + body
+        data = buffer[start : start + size]
+        if self._masked:
+            data = _mask(data, buffer[start - _MASK_BYTES : start])
+        try:
+            text = str(data, "utf-8")
+        except UnicodeDecodeError:
+            return None
+        self._advance(body + size)
+        return text
+
+    def peek(self) -> tuple[int, bool, int]:
+        """Waits for the next frame; says its opcode, whether it is final, and its bytes in all."""
+        self._fill(2)
+        first, second = self._buffer[self._start : self._start + 2]
+        size, body, _ = self._measure(second & ~_MASKED)
+        if self._masked is not bool(second & _MASKED):
+            body += -_MASK_BYTES if self._masked else _MASK_BYTES
+        return first & 0x0F, bool(first & _FIN), body + size
+
+    def take(self, size: int) -> bytes:
+        """Waits for so many bytes, and takes them."""
+        self._fill(size)
+        data = self._buffer[self._start : self._start + size]
+        self._advance(size)
+        return data
+
+    def take_some(self, size: int) -> bytes:
+        """Takes what is there, at most so many bytes; waits if nothing is."""
+        self._fill(1)
+        data = self._buffer[self._start : self._start + size]
+        self._advance(len(data))
+        return data
+
+    def _measure(self, length: int) -> tuple[int, int, bool]:
+        """How long a body is, where it begins, and whether that is said as briefly as it must."""
+        body = 2
+        least = 0
+        size = length
+        if length == _LENGTH_2:
+            body, least = 4, _SHORT + 1
+        elif length == _LENGTH_8:
+            body, least = 10, _MEDIUM + 1
+        if body > 2:
+            self._fill(body)
+            start = self._start
+            size = int.from_bytes(self._buffer[start + 2 : start + body], "big")
+        if self._masked:
+            body += _MASK_BYTES
+        return size, body, size >= least
+
+    def _fill(self, size: int) -> None:
+        """Waits until so many bytes are there."""
+        missing = size - (len(self._buffer) - self._start)
+        if missing <= 0:
+            return
+        left = self._buffer[self._start :]
+        piece = self._receive(missing)
+        if len(piece) >= missing:
+            self._buffer, self._start = left + piece if left else piece, 0
+            return
+        # Not a list of pieces: they may be tiny, and each has its price.
+        gathered = bytearray(left)
+        try:
+            while True:
+                gathered += piece
+                missing -= len(piece)
+                if missing <= 0:
+                    return
+                piece = self._receive(missing)
+        finally:
+            self._buffer, self._start = bytes(gathered), 0
+
+    def _receive(self, missing: int) -> bytes:
+        wanted = max(self._size, min(missing, _MOST_BYTES))  # much is read in large pieces
+        piece = self._stream.receive(wanted)
+        if not piece:
+            raise LinkLost(_ABNORMAL)
+        if len(piece) == wanted:
+            self._size = min(self._size * 2, _MOST_BYTES // 4)
+        elif self._size > self._least:
+            self._size //= 2
+        return piece
+
+    def _advance(self, size: int) -> None:
+        self._start += size
+        if self._start == len(self._buffer):
+            self._buffer, self._start = b"", 0  # or an idle link would keep its last message
 
 
 def encode(data: Data, opcode: int | None = None) -> bytes:
@@ -30,12 +185,8 @@ def encode(data: Data, opcode: int | None = None) -> bytes:
 def encode_masked(data: Data, opcode: int | None = None) -> bytes:
     """A frame of a client: masked with four random bytes (RFC 6455, 5.3)."""
     body, opcode = _body(data, opcode)
-    size = len(body)
-    mask = os.urandom(4)
-    # As one number each: the fastest exclusive-or that plain Python has, at every size.
-    masks = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
-    masked = (int.from_bytes(body, "big") ^ masks).to_bytes(size, "big")
-    return _header(opcode, size, _MASKED) + mask + masked
+    key = os.urandom(_MASK_BYTES)
+    return _header(opcode, len(body), _MASKED) + key + _mask(body, key)
 
 
 def close_body(code: int, reason: str) -> bytes:
@@ -47,6 +198,14 @@ def _body(data: Data, opcode: int | None) -> tuple[bytes, int]:
     if isinstance(data, str):
         return data.encode(), TEXT
     return data, BINARY if opcode is None else opcode
+
+
+def _mask(data: bytes, key: bytes) -> bytes:
+    """Masks and unmasks (RFC 6455, 5.3)."""
+    size = len(data)
+    # As one number each: the fastest exclusive-or that plain Python has, at every size.
+    keys = int.from_bytes((key * (size // _MASK_BYTES + 1))[:size], "big")
+    return (int.from_bytes(data, "big") ^ keys).to_bytes(size, "big")
 
 
 def _header(opcode: int, size: int, masked: int) -> bytes:
