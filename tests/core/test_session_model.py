@@ -50,7 +50,7 @@ TROUBLE = [
     "a hi comes late",
     "the client ends its session",
     "the server begins anew",
-    "there is none for a while",
+    "all is well for a while",
 ]
 
 

@@ -243,7 +243,10 @@ def _session_grant(session: Any) -> SessionGrant:
 
 
 def _is_known(extension: Any) -> bool:
-    return isinstance(extension, dict) and extension.get("v") == _VERSION
+    if not isinstance(extension, dict):
+        return False
+    version = extension.get("v")
+    return _is_count(version) and version == _VERSION
 
 
 def _is_count(value: Any) -> bool:
