@@ -262,12 +262,14 @@ def test_the_story_of_a_cut_link_is_that_of_the_quickstart(tmp_path: Path) -> No
     assert story in run(ROOT / "examples" / "quickstart.py", tmp_path).stdout
 
 
-def test_the_chaos_in_full_is_the_command_that_the_page_names() -> None:
-    [command] = re.findall(r"```sh\n(.*?)\n```", PAGES["explanation/sessions.md"], re.DOTALL)
-    setting, *_, path = command.split()
-    name, _, value = setting.partition("=")
-    assert value.isdigit()
-    assert f'"{name}"' in (ROOT / path).read_text("utf-8")
+def test_model_and_chaos_in_full_are_the_commands_that_the_page_names() -> None:
+    [commands] = re.findall(r"```sh\n(.*?)\n```", PAGES["explanation/sessions.md"], re.DOTALL)
+    assert len(commands.splitlines()) == 2
+    for command in commands.splitlines():
+        setting, *_, path = command.split()
+        name, _, value = setting.partition("=")
+        assert value.isdigit()
+        assert f'"{name}"' in (ROOT / path).read_text("utf-8")
 
 
 def test_pictures_need_nothing_from_elsewhere() -> None:
