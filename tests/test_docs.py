@@ -61,9 +61,9 @@ NOT_FOR_USERS = {
     " open_link",
     "AuthRequest": "",
     "WseIdentity": "",
-    "WseConnection": "run end expire enter part take_over send_packed forget receive"
-    " receive_late await_room violated faulted report attach resume detach report_lost respond"
-    " settle_acks",
+    "WseConnection": "run end expire enter part ask ask_no_more take_over send_packed forget"
+    " receive receive_late await_room violated faulted report attach resume detach report_lost"
+    " respond settle_acks",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",

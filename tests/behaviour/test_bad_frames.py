@@ -263,22 +263,22 @@ def run(target: Target, phase: str, examples: int, strategy: st.SearchStrategy[B
     each()
 
 
-def test_06_two_thousand_bad_frames_each_get_a_clear_error_and_disturb_nobody(
+def test_06_hundreds_of_bad_frames_each_get_a_clear_error_and_disturb_nobody(
     make_server: MakeServer, connect: Connect
 ) -> None:
     target = Target(make_server, connect)
-    run(target, FIRST, 900)
+    run(target, FIRST, 300)
     before = target.frames
-    run(target, WELCOMED, 900)
+    run(target, WELCOMED, 300)
     after = target.frames - before
     target.server.use_challenge(lambda auth: 1)
-    run(target, CHALLENGED, 300)
+    run(target, CHALLENGED, 100)
     target.is_unharmed()
-    assert before >= 850
-    assert after >= 850
-    assert target.frames >= 2_000
+    assert before >= 280
+    assert after >= 280
+    assert target.frames >= 650
     # Both kinds of badness are well represented.
-    assert min(target.codes.values()) >= 500
+    assert min(target.codes.values()) >= 150
     assert len(target.codes) == 2
 
 

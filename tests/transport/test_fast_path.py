@@ -664,6 +664,15 @@ def test_what_is_not_a_whole_text_is_left_where_it_is(side: Side, frame: Sent) -
         assert taker.take_text(10) == "text"
 
 
+@both_sides
+@pytest.mark.parametrize("size", [size for size in EDGES if size])
+def test_a_text_is_taken_up_to_the_limit(side: Side, size: int) -> None:
+    data = encode(Sent(TEXT, b"x" * size), side)
+    for limit, expected in ((size - 1, None), (size, "x" * size)):
+        taker, _ = open_input([data], side)
+        assert taker.take_text(limit) == expected
+
+
 @pytest.mark.parametrize("width", [2, 8])
 @pytest.mark.parametrize("size", [0, 1, 125])
 def test_a_length_that_takes_too_many_bytes_is_left_to_wsproto(size: int, width: int) -> None:
