@@ -502,6 +502,12 @@ CASES = {
     "half a character at the end": [Sent(TEXT, b"ab\xe2\x82"), Sent(TEXT, b"\xac")],
     "half a surrogate": [Sent(TEXT, b"\xed\xa0\x80"), Sent(TEXT, b"x")],
     "a message between fragments": [Sent(TEXT, b"a", fin=False), Sent(TEXT, b"b")],
+    "a ping and a message between fragments": [
+        Sent(TEXT, b"a", fin=False),
+        Sent(PING, b"p"),
+        Sent(TEXT, b"b"),
+        Sent(CONT, b"c"),
+    ],
     "a ping between fragments": [
         Sent(TEXT, b"\xe2\x82", fin=False),
         Sent(PING, b"p"),
@@ -605,7 +611,7 @@ def test_after_what_was_for_the_library_the_fast_path_is_taken_again(
     assert len(entered) == len(others)
 
 
-@pytest.mark.parametrize(("said", "fast"), [(None, True), ("library", False), ("", True)])
+@pytest.mark.parametrize(("said", "fast"), [(None, True), ("library", False), ("fast", True)])
 def test_the_environment_turns_it_off(said: str | None, fast: bool) -> None:
     environment = {name: text for name, text in os.environ.items() if name != "WSE_SYNC_FRAMING"}
     if said is not None:
