@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import Thread
-from wse_sync import WSE_ERROR, JsonProtocol, Protocol, WseError, WseTypeError, WseValueError
+from wse_sync import (
+    WSE_ERROR,
+    JsonProtocol,
+    Protocol,
+    WseError,
+    WseTypeError,
+    WseValueError,
+    protocol,
+)
 from wse_sync.protocol import Data, Frame
 
 PROTOCOL = JsonProtocol()
@@ -365,3 +373,28 @@ def test_one_protocol_serves_many_threads() -> None:
 
     threads = [Thread(partial(work, number)) for number in range(4)]
     assert all(thread.result() for thread in threads)
+
+
+@given(st.text(), st.none() | st.just("0000000001"))
+def test_a_long_text_is_packed_as_any_other(text: str, stamp: str | None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "_LONG", -1)
+        packed = JsonProtocol().pack("type", text, stamp)
+    assert packed == JsonProtocol().pack("type", text, stamp)
+    assert JsonProtocol().unpack(packed) == ("type", text, stamp)
+
+
+@pytest.mark.parametrize("special", ['"', "\\", "\n", "\0", "\x1f", "\x7f", "é", "\ud800"])
+def test_in_a_long_text_everything_is_escaped_that_must_be(special: str) -> None:
+    text = "x" * 5000 + special + "x" * 5000
+    packed = JsonProtocol().pack("type", text)
+    assert json.loads(packed) == ["type", text, None]
+    packed.encode()
+
+
+def test_a_long_text_of_a_class_of_its_own_is_packed_as_the_text_that_it_is() -> None:
+    class Shouting(str):
+        def __format__(self, _: str) -> str:
+            return self.upper()
+
+    assert json.loads(JsonProtocol().pack("type", Shouting("x" * 5000)))[1] == "x" * 5000

@@ -97,6 +97,8 @@ class JsonProtocol(Protocol):
                 WSE_ERROR.RP_SEND_FAILED, message=f"a stamp is a string or None, not {stamp!r}"
             )
         try:
+            if payload.__class__ is str and len(payload) > _LONG and _is_plain(payload):
+                return f'{_encode([type])[:-1]},"{payload}",{_encode(stamp)}]'
             text = _encode([type, payload, stamp])
             if not text.isascii():
                 text.encode()
@@ -132,6 +134,11 @@ class JsonProtocol(Protocol):
         return frame
 
 
+def _is_plain(text: str) -> bool:
+    """Whether JSON has a text as it is."""
+    return text.isascii() and not any(map(text.__contains__, _ESCAPED))
+
+
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
@@ -139,6 +146,8 @@ def _refuse_constant(text: str) -> NoReturn:
 # Built once: json.dumps with options builds an encoder for every call. What contains itself is
 # found by its depth; to keep a list of everything on the way there would cost more than the rest.
 _options: Any = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
+_LONG = 4096  # characters; to look for what must be escaped is much faster than to escape
+_ESCAPED = ('"', "\\", "\n", *(chr(code) for code in range(32)))  # RFC 8259, 7
 _encode = json.JSONEncoder(ensure_ascii=False, **_options).encode
 _encode_ascii = json.JSONEncoder(**_options).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
