@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable, Protocol, Union
@@ -19,12 +21,17 @@ from tests.support import (
     url_of,
     wait_until,
 )
-from wse_sync import AuthRequest, WseClient, WseServer
+from wse_sync import AuthRequest, WseClient, WseServer, procedures, turn
 
 settings.register_profile("wse", deadline=None, derandomize=True, database=None)
 settings.load_profile("wse")
 
 Target = Union[WseServer, RawServer, str]
+
+if os.environ.get("WSE_TESTS") == "eager":
+    # Every call counts as quick, and one answer is enough: what happens seldom happens always.
+    procedures.QUICK, procedures.QUICK_RUNS = math.inf, 0
+    turn.ANSWERS = 1
 
 
 class MakeServer(Protocol):

@@ -56,9 +56,9 @@ LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
     "WseServer": "admit dismiss is_closing send_to arguments settle_error settle_ignored check_size"
-    " report last_resort open_link",
+    " report last_resort open_link readers_serve",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
-    " open_link",
+    " open_link readers_serve",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "run end expire enter part ask ask_no_more take_over send_packed forget"

@@ -34,6 +34,7 @@ LAYERS = (
             "workers",
             "dispatch",
             "futures",
+            "turn",
             "link",
             "endpoint",
             "callers",

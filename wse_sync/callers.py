@@ -55,16 +55,22 @@ class Callers:
             self._disarm_if_idle()
         return call is not None
 
-    def settle(self, answer: Answer) -> None:
-        """Ends the call that was answered; one that is not open is dropped."""
+    def settle(self, answer: Answer) -> int:
+        """Ends the call that was answered; one that is not open is dropped.
+
+        Returns:
+            How many others are open.
+        """
         with self._lock:
             call = self._calls.close(answer.stamp)
+            others = len(self._calls)
         if call is None:
-            return
+            return others
         if answer.failed:
             call.reply.set_exception(error_from(answer.payload, call.name))
         else:
             call.reply.set_result(answer.payload)
+        return others
 
     def take_all(self, keep: Collection[str] = ()) -> list[OpenCall[Reply]]:
         """Takes out all calls but those in ``keep``, for :func:`disconnect_all`."""

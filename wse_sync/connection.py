@@ -21,6 +21,8 @@ from .futures import BlockedCall, CallFuture, Reply
 from .link import Link
 from .protocol import Data
 from .service import answer
+from .transport.base import Change, assign
+from .workers import Task
 
 __all__ = ["DEFAULT", "KEEP", "Connection"]
 
@@ -65,6 +67,7 @@ class Connection(Exchange):
         with self._lock:
             self._await_acks(len(frame.data), None)
             self._send(frame)
+        self._recall_reader()
 
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
         """Calls a procedure of the other side, and blocks until it has answered.
@@ -90,10 +93,16 @@ class Connection(Exchange):
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
         blocked = BlockedCall()
+        link: Link | None = None
         try:
             self._call(blocked, name, payload, timeout)
+            link = self._link
+            if link is not None and link.turn.claim() and self._find_answer(link, blocked.stamp):
+                return blocked.wait()
             return self.endpoint.workers.wait(blocked.wait, self.lane)
         except BaseException:
+            if link is not None:
+                link.turn.abandon()
             self.forget(blocked.stamp)  # Ctrl-C: nobody waits for the answer any more
             raise
 
@@ -110,6 +119,7 @@ class Connection(Exchange):
         except BaseException:
             self.forget(future.stamp)
             raise
+        self._recall_reader()
         return future
 
     def _call(self, reply: Reply, name: Any, payload: Any, timeout: float | None) -> None:
@@ -134,6 +144,53 @@ class Connection(Exchange):
         """Takes out an open call; False if it has ended already."""
         return self._callers.forget(stamp)
 
+    def _recall_reader(self) -> None:
+        """What comes next may be no answer to a call that waits for it."""
+        link = self._link
+        if link is not None:
+            link.turn.recall()
+
+    # A call reads its own answer; the caller's thread
+
+    def _find_answer(self, link: Link, stamp: str) -> bool:
+        """Takes the answer to a call if it comes next and soon; else others read on."""
+        answer = self._glance(link, stamp)
+        if answer is None:
+            link.turn.abandon()
+            return False
+        link.turn.done()
+        self._callers.settle(answer)
+        return True
+
+    def _glance(self, link: Link, stamp: str) -> Answer | None:
+        seen = link.glance()
+        if seen is None:
+            return None
+        try:
+            event = self.peer.receive(seen.data)
+        except WseError:
+            return None  # whoever reads next gets it as well
+        if not isinstance(event, Answer) or event.stamp != stamp:
+            return None
+        return event if self._take_answer(link, len(seen.data), seen.taking) else None
+
+    def _take_answer(self, link: Link, size: int, taking: Change) -> bool:
+        """Takes and counts a frame that was only seen so far, in one step."""
+        with self._receiving:
+            session = self.session
+            if self.lane.source is not link:
+                return False
+            if not session.is_session:
+                assign(taking)
+                return True
+            received = session.expect(size, monotonic)
+            if received is None:
+                return False
+            assign(taking, (session, "received", received))
+            if self._ack_timer is None:
+                self._arm_ack()
+            return True
+
     # What comes in; the reader's thread
 
     def receive(self, link: Link, data: Data) -> None:
@@ -148,11 +205,33 @@ class Connection(Exchange):
             return
         if isinstance(event, Answer):
             if self._take(link, len(data)):
-                self._callers.settle(event)
+                link.turn.count_answer(self._callers.settle(event))
             return
+        link.turn.count_other()
         handle = partial(self._handle, self.session, event)
+        if isinstance(event, Call) and self._serve(link, len(data), event.name, handle):
+            return  # a stand-in may be reading by now, so there is nothing to wait for
         self._take(link, len(data), handle, is_call=isinstance(event, Call))
         self.await_room(link)
+
+    def _serve(self, link: Link, size: int, name: Any, handle: Task) -> bool:
+        """Serves a call in this thread, if it is a quick one and need not wait for anything."""
+        procedure = self.endpoint.procedures.find(name)
+        if procedure is None or not procedure.is_quick or not link.turn.may_serve:
+            return False
+        workers = self.endpoint.workers
+        if not workers.enter():
+            return False
+        try:
+            with self._receiving:
+                if not self.lane.lets_start(link):
+                    return False
+                if self.session.is_session:
+                    self._count(link, size, at_once=False)
+            link.turn.serve(handle)
+            return True
+        finally:
+            workers.leave()
 
     def receive_late(self, link: Link, data: Data) -> None:
         """Takes a frame that waited in the lane for the welcome; the lane's thread.

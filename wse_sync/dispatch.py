@@ -90,6 +90,12 @@ class Lane:
                 raise
         return True
 
+    def lets_start(self, source: object) -> bool:
+        """Whether a call from there may start at once, because nothing is before it."""
+        with self._lock:
+            waits = self._items or self._running or self._held
+            return source is self.source and (self._passing or not waits)
+
     def enter(self, source: object) -> None:
         """Takes what this link brings; what any other still brings is dropped."""
         with self._lock:

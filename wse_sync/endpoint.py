@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Callable
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .channel import Channel
@@ -33,6 +34,9 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 class Endpoint(abc.ABC):
     """What a server and a client have in common."""
+
+    #: Whether calls may be served by the threads that read links. That of a client also dials.
+    readers_serve = False
 
     def __init__(
         self,
@@ -85,8 +89,9 @@ class Endpoint(abc.ABC):
     def register(self, name: Any, handler: Callable[..., Any] | None = None) -> Callable[..., Any]:
         """Offers a procedure to the other side; without a handler, returns a decorator.
 
-        The handler runs on a worker thread, at the same time as others. What it returns is the
-        result; what it raises fails the call.
+        The handler runs beside others: on a worker thread, or, at a server and as long as it is
+        quick, on the thread that reads the connection. What it returns is the result; what it
+        raises fails the call.
 
         Args:
             name: What the other side calls.
@@ -150,6 +155,9 @@ class Endpoint(abc.ABC):
         return Link(
             transport,
             loop,
+            self.workers,
+            # In the main thread handlers would meet what signal handlers raise (Ctrl-C).
+            readers_serve=self.readers_serve and current_thread() is not main_thread(),
             max_queue_bytes=self.max_queue_bytes,
             ping_interval=self.ping_interval,
             ping_timeout=self.ping_timeout,

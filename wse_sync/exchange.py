@@ -334,14 +334,20 @@ class Exchange(abc.ABC):
             if taken:
                 # A message may be all that comes. Where there are calls and answers, a frame of
                 # ours is about to go out, and takes the acknowledgement along.
-                at_once = handle is not None and not is_call
-                if session.receive(size, monotonic, at_once=at_once):
-                    self._send_ack(link)
-                elif self._ack_timer is None:
-                    due = session.ack_due  # None if one has just ridden along
-                    if due is not None:
-                        self._ack_timer = loop.call_at(due, self._send_late_ack)
+                self._count(link, size, at_once=handle is not None and not is_call)
             return taken
+
+    def _count(self, link: Link, size: int, *, at_once: bool) -> None:
+        """Counts a frame of the session; ``_receiving`` is held."""
+        if self.session.receive(size, monotonic, at_once=at_once):
+            self._send_ack(link)
+        elif self._ack_timer is None:
+            self._arm_ack()
+
+    def _arm_ack(self) -> None:
+        due = self.session.ack_due  # None if one has just ridden along
+        if due is not None:
+            self._ack_timer = loop.call_at(due, self._send_late_ack)
 
     def _acknowledge(self, link: Link, count: Any) -> None:
         """Takes an acknowledgement of the other side."""

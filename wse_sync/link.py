@@ -1,8 +1,9 @@
 """One transport while it lives: its reader, its heartbeat, and how it ends.
 
-Threads: :meth:`Link.run` is the reader, in the thread of whoever opened the transport; it ends with
-the link and is the only one that closes the stream. The heartbeat and the bounds run as timers in
-the loop. ``close`` and ``fail`` may come from any thread.
+Threads: :meth:`Link.run` is the own thread of the link, that of whoever opened the transport; it
+ends with the link. It is the reader, unless somebody else is for a while (``turn.py``); whoever
+reads when the end comes closes the stream. The heartbeat and the bounds run as timers in the loop.
+``close`` and ``fail`` may come from any thread.
 
 ``_lock`` guards ``verdict`` and the timers; under it only the lock of the loop is taken. Nothing
 calls out while it is held.
@@ -23,7 +24,9 @@ from .constants import WSE_REASON
 from .loop import Loop, Timer
 from .outbox import Outbox
 from .protocol import Data
-from .transport.base import LinkLost, Transport
+from .transport.base import Glance, LinkLost, Transport
+from .turn import Turn
+from .workers import Workers
 
 __all__ = ["CLOSE_TIMEOUT", "Link"]
 
@@ -35,6 +38,7 @@ CLOSE_TIMEOUT = 3.0
 _ABNORMAL, _INTERNAL_ERROR, _TRY_LATER = 1006, 1011, 1013
 _PAUSED_INTERVAL = 1.0  # s between pings while the reader has stopped
 _DRAIN_BYTES = 64 * 1024
+_SOON = 0.002  # s: an answer that takes longer is read by the own thread
 
 
 class Link:
@@ -43,6 +47,8 @@ class Link:
     Args:
         transport: What is read from, and sent to.
         loop: Who runs the timers.
+        workers: Who stands in for the own thread.
+        readers_serve: Whether the own thread may serve calls.
         max_queue_bytes: Bound of the bytes that wait to be sent.
         ping_interval: Silence before a ping, in seconds; None: no heartbeat.
         ping_timeout: Silence after it before the link is lost, in seconds; None: for ever.
@@ -56,7 +62,9 @@ class Link:
         self,
         transport: Transport,
         loop: Loop,
+        workers: Workers,
         *,
+        readers_serve: bool,
         max_queue_bytes: int,
         ping_interval: float | None,
         ping_timeout: float | None,
@@ -66,6 +74,8 @@ class Link:
     ) -> None:
         self.transport = transport
         self.outbox = Outbox(transport.stream, loop, max_queue_bytes, self.overflow)
+        #: Whose turn it is to read.
+        self.turn = Turn(workers, self._stand_in, may_serve=readers_serve)
         self.paused = False
         self._pause_beat: Timer | None = None
         self.verdict: tuple[int, str] | None = None
@@ -86,14 +96,24 @@ class Link:
         self._told.acquire()
 
     def run(self) -> tuple[int, str]:
-        """Reads until the link is over, then closes the stream; returns the verdict."""
+        """Reads until the link is over, and the stream is closed; returns the verdict."""
+        self._start_heartbeat()
+        lost = self._guard(self._read)
+        if lost is not None:
+            self._finish(lost)
+        assert self.verdict is not None
+        return self.verdict
+
+    def _guard(self, read: Callable[[], LinkLost | None]) -> LinkLost | None:
         try:
-            self._start_heartbeat()
-            lost = self._read()
+            return read()
         except BaseException:  # of a protocol, maybe: whatever it is, the link has to end in order
             _log.exception("reading from %s failed", self.transport.peer)
-            lost = LinkLost(_INTERNAL_ERROR)
             self._say_goodbye(_INTERNAL_ERROR, "", at_once=True)
+            return LinkLost(_INTERNAL_ERROR)
+
+    def _finish(self, lost: LinkLost) -> None:
+        """The end of the link; whoever reads then."""
         try:
             if lost.drain and self.verdict is None:
                 self._on_fault(lost.code, lost.reason)
@@ -113,8 +133,6 @@ class Link:
                     timer.cancel()
             self.outbox.close()
             self._ended.set()
-        assert self.verdict is not None
-        return self.verdict
 
     def attach(self) -> None:
         """Finishes the upgrade of an accepted transport; before ``run``, in the same thread."""
@@ -212,11 +230,46 @@ class Link:
         """Blocks until the reader is done with the stream; False after ``timeout`` seconds."""
         return self._ended.wait(timeout)
 
-    def _read(self) -> LinkLost:
+    def glance(self) -> Glance | None:
+        """Looks for a message that comes soon; only for whoever has the turn."""
+        return None if self.verdict is not None else self.transport.glance(_SOON)
+
+    def _read(self) -> LinkLost | None:
+        """The own thread; None if a stand-in has seen the link to its end."""
+        turn = self.turn
         try:
             while True:
-                # No name for it here: the next read may take days, and would keep it so long.
-                self._hand_on(self.transport.read())
+                if turn.is_away:
+                    gift = turn.come_back()
+                    if gift is None:
+                        return None
+                    if isinstance(gift, LinkLost):
+                        return gift
+                    self._hand_on(gift)
+                    del gift
+                elif turn.is_tempted:
+                    turn.step_aside(lambda: self.verdict is not None)
+                else:
+                    # No name for it here: the next read may take days, and would keep it so long.
+                    self._hand_on(self.transport.read())
+        except LinkLost as lost:
+            return lost
+
+    def _stand_in(self) -> None:
+        """Reads for the own thread while that serves a call; a worker."""
+        lost = self._guard(self._read_in_place)
+        if lost is not None and not self.turn.give_back(lost):
+            self._finish(lost)
+            self.turn.end()
+
+    def _read_in_place(self) -> LinkLost | None:
+        try:
+            while True:
+                data = self.transport.read()
+                if self.turn.give_back(data):
+                    return None
+                self._hand_on(data)
+                del data
         except LinkLost as lost:
             return lost
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, TypeVar
 
+from . import turn
 from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
 from .connection import Connection
@@ -77,6 +78,8 @@ class WseServer(Endpoint):
         WseError: There is no identify handler (IDENTIFY_HANDLER_MISSING).
         WseTypeError, WseValueError: An option makes no sense.
     """
+
+    readers_serve = True
 
     def __init__(
         self,
@@ -233,6 +236,7 @@ class WseServer(Endpoint):
         self.channel.interrupt("the server is closed")
         if not self.workers.join(max(0.0, deadline - monotonic())):
             self.log.warning("closed, but handlers are still running")
+        turn.rest()
         loop.rest(_LAST_WAIT)
         self._closed.set()
 

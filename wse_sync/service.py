@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .constants import WSE_ERROR
@@ -26,16 +27,19 @@ __all__ = ["answer"]
 def answer(connection: Connection, session: Delivery, call: Call) -> None:
     """Runs the procedure that ``call`` names, and answers within ``session``."""
     endpoint = connection.endpoint
-    handler = endpoint.procedures.find(call.name)
-    if handler is None:
+    procedure = endpoint.procedures.find(call.name)
+    if procedure is None:
         unknown = error_of(WSE_ERROR.RP_NOT_REGISTERED, message="there is no such procedure")
         _answer_failure(connection, session, call, unknown)
         return
+    begun = perf_counter()
     try:
-        result = handler(*endpoint.arguments(connection), call.payload)
+        result = procedure.handler(*endpoint.arguments(connection), call.payload)
     except BaseException as error:
         _answer_failure(connection, session, call, error)
         return
+    finally:
+        procedure.note(perf_counter() - begun)
     try:
         data = connection.peer.pack_result(call.stamp, result)
         endpoint.check_size(data)

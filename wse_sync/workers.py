@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from .dispatch import Lane
+    from .turn import Turn
 
 __all__ = ["Task", "Workers", "guard"]
 
 _log = logging.getLogger("wse_sync")
 _IDLE = 5.0  # s a worker waits for more work before it ends
+_SLICE = 0.05  # s between looks whether a thread of others has done its work
 _WAITING_FACTOR = 16  # so many times max_calls may wait for answers without holding a place
 _numbers = itertools.count(1)
 
@@ -47,7 +49,9 @@ class Workers:
         self._calls = 0
         self._backlog: deque[Task] = deque()
         self._waiting = 0
-        # .in_call: this thread holds one of the places for calls; .lane: the lane that it runs.
+        self._guests: set[threading.Thread] = set()
+        # .in_call: this thread holds one of the places for calls; .lane: the lane that it runs;
+        # .turn: of the link whose own thread it is, while that serves a call.
         self.here = threading.local()
 
     def run(self, task: Task) -> None:
@@ -83,6 +87,34 @@ class Workers:
             raise
         return True
 
+    def enter(self) -> bool:
+        """Takes a place among the calls for the calling thread; False if there is none."""
+        with self._lock:
+            if self._calls >= self._max_calls:
+                return False
+            self._calls += 1
+        self.here.in_call = True
+        return True
+
+    def leave(self) -> None:
+        """Gives the place of :meth:`enter` to the next call."""
+        self.here.in_call = False
+        with self._lock:
+            following = self._next_call()
+        if following is not None and not self._run_next(following):
+            with self._lock:
+                self._calls -= 1
+
+    def adopt(self, thread: threading.Thread) -> None:
+        """Has ``join`` wait for a thread of others, which runs code of users, too."""
+        with self._lock:
+            self._guests.add(thread)
+
+    def release(self, thread: threading.Thread) -> None:
+        """The end of ``adopt``."""
+        with self._lock:
+            self._guests.discard(thread)
+
     def wait(self, wait: Callable[[], ResultT], lane: Lane | None = None) -> ResultT:
         """Runs ``wait``, which blocks until another call is answered, so that nobody is held up.
 
@@ -95,6 +127,9 @@ class Workers:
             wait: What blocks.
             lane: Of the connection that is called.
         """
+        turn: Turn | None = getattr(self.here, "turn", None)
+        if turn is not None:
+            turn.need_stand_in()
         here: Lane | None = getattr(self.here, "lane", None)
         if here is not None and here is lane:
             here.let_calls_pass(True)
@@ -123,7 +158,7 @@ class Workers:
         try:
             while True:
                 with self._lock:
-                    threads = self._threads.difference(self._joiners)
+                    threads = (self._threads | self._guests).difference(self._joiners)
                     dismissed, self._idle = self._idle, []
                 for worker in dismissed:  # they wake up without a task
                     worker.wake.release()
@@ -132,7 +167,8 @@ class Workers:
                 left = deadline - monotonic()
                 if left <= 0:
                     return False
-                threads.pop().join(left)
+                # In slices: that of a WSGI server lives on when it has done its work for us.
+                threads.pop().join(min(left, _SLICE))
         finally:
             with self._lock:
                 self._joiners.remove(threading.current_thread())
@@ -196,13 +232,18 @@ class Workers:
                 return False
             self._waiting += 1
             following = self._next_call()
-        if following is None:
+        if following is None or self._run_next(following):
             return True
+        with self._lock:  # this call keeps its place
+            self._waiting -= 1
+        return False
+
+    def _run_next(self, following: Task) -> bool:
+        """Runs who has a place now; False if the system gives us no thread: it waits on."""
         try:
             self.run(partial(self._run_calls, following))
-        except RuntimeError:  # no thread for it: it goes on waiting, and this call keeps its place
+        except RuntimeError:
             with self._lock:
-                self._waiting -= 1
                 self._backlog.appendleft(following)
             return False
         return True

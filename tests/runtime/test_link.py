@@ -21,6 +21,7 @@ from wse_sync.loop import loop as process_loop
 from wse_sync.protocol import Data
 from wse_sync.transport import memory
 from wse_sync.transport.base import Transport
+from wse_sync.workers import Workers
 
 NEVER = 3600.0
 ROOM = 10**6
@@ -48,6 +49,8 @@ class Side:
         self.link = Link(
             transport,
             loop,
+            Workers(1),
+            readers_serve=False,
             max_queue_bytes=max_queue_bytes,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,

@@ -220,6 +220,25 @@ class Delivery:
             return True
         return at_once and owed >= ACK_FRAMES
 
+    def expect(self, size: int, now: Callable[[], float]) -> int | None:
+        """What ``received`` is with one more frame, for whoever sets it.
+
+        Args:
+            size: Of its data.
+            now: As in :meth:`receive`.
+
+        Returns:
+            The count; None if the other side would have to hear of it at once.
+        """
+        owed = self.received + 1 - self._told
+        if owed <= 1:
+            self._owed_since = now()
+            self._owed_bytes = 0
+        if self._owed_bytes + size >= ACK_BYTES or owed >= 2 * ACK_FRAMES:
+            return None
+        self._owed_bytes += size
+        return self.received + 1
+
     @property
     def ack_rides(self) -> bool:
         """Whether the next frame of ours has to take an acknowledgement along."""

@@ -20,7 +20,7 @@ from wsproto.utilities import ProtocolError
 
 from ..protocol import Data
 from . import framing
-from .base import LinkLost, Stream, Transport
+from .base import Glance, LinkLost, Stream, Transport
 
 __all__ = ["AcceptedTransport", "HandshakeFailed"]
 
@@ -106,6 +106,11 @@ class AcceptedTransport(Transport):
         if self._exceeds(data):
             raise self._fail(_TOO_BIG, "message too big")
         return data
+
+    def glance(self, seconds: float) -> Glance | None:
+        if self._messages or not self._ws.connected or not (self._is_between and framing.FAST):
+            return None
+        return self._input.glance(self._max_message_bytes, seconds)
 
     @property
     def _is_between(self) -> bool:

@@ -9,12 +9,17 @@ stream itself; what a library writes on its own account (pongs, the answer to a 
 from __future__ import annotations
 
 import abc
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from itertools import starmap
+from typing import Any, NamedTuple
 
 from ..protocol import Data
 
-__all__ = ["LinkLost", "Stream", "Transport", "cut_reason"]
+__all__ = ["Change", "Glance", "LinkLost", "Stream", "Transport", "assign", "cut_reason"]
+
+#: What :func:`assign` does: the object, its attribute, and the value.
+Change = tuple[object, str, Any]
 
 _MAX_REASON_BYTES = 123  # a control frame carries 125, two of them the code (RFC 6455, 5.5)
 
@@ -36,6 +41,18 @@ class LinkLost(Exception):
         self.drain = drain
 
 
+class Glance(NamedTuple):
+    """A message that was seen and is not taken yet.
+
+    Attributes:
+        data: What it is.
+        taking: The change that takes it.
+    """
+
+    data: Data
+    taking: Change
+
+
 class Stream(abc.ABC):
     """A pipe of bytes with two ends. One thread receives; any may send or abort.
 
@@ -51,6 +68,13 @@ class Stream(abc.ABC):
     @abc.abstractmethod
     def receive(self, size: int) -> bytes:
         """Waits for bytes, at most ``size``; empty at the end. Raises LinkLost."""
+
+    def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
+        """Appends what comes within so many seconds; False if nothing did, or it cannot say.
+
+        When a signal handler raises (Ctrl-C), what came is in ``pieces``.
+        """
+        return False
 
     @abc.abstractmethod
     def send(self, data: bytes | memoryview) -> int:
@@ -98,6 +122,13 @@ class Transport(abc.ABC):
     def read(self) -> Data:
         """Waits for the next whole message. Raises LinkLost."""
 
+    def glance(self, seconds: float) -> Glance | None:
+        """Looks for a message that comes within so many seconds, and takes nothing.
+
+        Only for whoever may read. None says nothing: whoever reads next will see what there is.
+        """
+        return None
+
     @staticmethod
     @abc.abstractmethod
     def encode(data: Data) -> bytes:
@@ -112,6 +143,14 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def encode_close(code: int, reason: str) -> bytes:
         """Frames a close."""
+
+
+def assign(*changes: Change) -> None:
+    """Sets attributes in one step of the interpreter.
+
+    What a signal handler raises (Ctrl-C) comes before all of them or after all of them.
+    """
+    deque(starmap(setattr, changes), maxlen=0)
 
 
 def cut_reason(reason: str) -> str:

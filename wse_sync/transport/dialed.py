@@ -20,7 +20,7 @@ import websocket
 
 from ..protocol import Data
 from . import framing
-from .base import LinkLost, Stream, Transport
+from .base import Glance, LinkLost, Stream, Transport
 from .stream import open_stream
 
 __all__ = ["DialFailed", "DialedTransport", "Dialer", "shown"]
@@ -220,6 +220,11 @@ class DialedTransport(Transport):
             self._in_fragments = not frame.fin
             if frame.fin:
                 return self._join(text)
+
+    def glance(self, seconds: float) -> Glance | None:
+        if self._in_fragments or not framing.FAST:
+            return None
+        return self._input.glance(self.max_message_bytes, seconds)
 
     def _next_frame(self) -> Any:
         try:

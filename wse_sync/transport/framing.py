@@ -14,7 +14,7 @@ import os
 import struct
 
 from ..protocol import Data
-from .base import LinkLost, Stream, cut_reason
+from .base import Glance, LinkLost, Stream, assign, cut_reason
 
 __all__ = [
     "BINARY",
@@ -39,13 +39,14 @@ _MASKED = 0x80
 _SHORT, _MEDIUM = 125, 0xFFFF  # the longest bodies whose length takes no, and two, bytes more
 _LENGTH_2, _LENGTH_8 = 126, 127  # say that the length takes two, or eight, bytes more
 _MASK_BYTES = 4
+_LARGE = 64 * 1024  # bytes; from there on translate() masks faster than exclusive-or
 _WHOLE_TEXT = _FIN | TEXT
 _MOST_BYTES = 1024 * 1024  # to read at once
 _ABNORMAL = 1006
 
 
 class Input:
-    """What a stream has brought and nobody has taken yet. One thread.
+    """What a stream has brought and nobody has taken yet. One thread at a time.
 
     Args:
         stream: Where it comes from.
@@ -53,14 +54,15 @@ class Input:
         least: Bytes to read at once; a read that came back full doubles the next one.
     """
 
-    __slots__ = ("_buffer", "_least", "_masked", "_size", "_start", "_stream")
+    __slots__ = ("_arrived", "_buffer", "_least", "_mask", "_size", "_start", "_stream")
 
     def __init__(self, stream: Stream, *, masked: bool, least: int) -> None:
         self._stream = stream
-        self._masked = masked
+        self._mask = _MASKED if masked else 0
         self._least = self._size = least
         self._buffer = b""  # taken up to _start
         self._start = 0
+        self._arrived: list[bytes] | None = None  # what glance() has read since
 
     def take_text(self, max_bytes: int) -> str | None:
         """Waits for the next frame, and takes it if it is a whole text message.
@@ -75,35 +77,71 @@ class Input:
             LinkLost: The stream has ended.
         """
         self._fill(2)
-        buffer, start = self._buffer, self._start
-        second = buffer[start + 1]
-        if buffer[start] != _WHOLE_TEXT or bool(second & _MASKED) is not self._masked:
-            return None
-        size, body, is_minimal = self._measure(second & ~_MASKED)
-        if not is_minimal or size > max_bytes:
+        body, size = self._measure_text()
+        if size > max_bytes or body < 0:
             return None
         try:
             self._fill(body + size)
         except LinkLost:
             return None  # what has come may be wrong already; if it is not, the end comes again
-        buffer, start = self._buffer, self._start + body
-        data = buffer[start : start + size]
-        if self._masked:
-            data = _mask(data, buffer[start - _MASK_BYTES : start])
-        try:
-            text = str(data, "utf-8")
-        except UnicodeDecodeError:
-            return None
-        self._advance(body + size)
+        text = self._text(body, size)
+        if text is not None:
+            self._advance(body + size)
         return text
+
+    def glance(self, max_bytes: int, seconds: float) -> Glance | None:
+        """Looks whether the next frame is a whole text message and comes soon; takes nothing.
+
+        When a signal handler raises (Ctrl-C), everything stays as it is.
+
+        Args:
+            max_bytes: A longer message does not count.
+            seconds: What "soon" is.
+
+        Returns:
+            The text, and how to take it; None if there is none yet, if it is for the library, or if
+            the stream has ended: whoever reads next will see.
+        """
+        size = 2
+        while True:
+            missing = size - (len(self._buffer) - self._start)
+            if missing > 0:
+                if not self._gather(max(missing, self._size), seconds):
+                    return None
+                continue
+            length = self._buffer[self._start + 1] ^ self._mask
+            if size == 2 and _SHORT < length <= _LENGTH_8:
+                size = 4 if length == _LENGTH_2 else 10
+                continue
+            body, bytes = self._measure_text()
+            if bytes > max_bytes or body < 0:
+                return None
+            if body + bytes > size:
+                size = body + bytes
+                continue
+            text = self._text(body, bytes)
+            if text is None:
+                return None
+            return Glance(text, (self, "_start", self._start + size))
+
+    def _gather(self, size: int, seconds: float) -> bool:
+        """Adds what comes soon to the buffer; False if nothing did."""
+        if self._arrived is None:
+            self._arrived = []
+        arrived = self._arrived
+        if not arrived and not self._stream.gather(arrived, size, seconds):
+            return False
+        whole = self._buffer[self._start :] + b"".join(arrived)
+        assign((self, "_buffer", whole), (self, "_start", 0), (self, "_arrived", []))
+        return True
 
     def peek(self) -> tuple[int, bool, int]:
         """Waits for the next frame; says its opcode, whether it is final, and its bytes in all."""
         self._fill(2)
         first, second = self._buffer[self._start : self._start + 2]
         size, body, _ = self._measure(second & ~_MASKED)
-        if self._masked is not bool(second & _MASKED):
-            body += -_MASK_BYTES if self._masked else _MASK_BYTES
+        if self._mask != second & _MASKED:
+            body += -_MASK_BYTES if self._mask else _MASK_BYTES
         return first & 0x0F, bool(first & _FIN), body + size
 
     def take(self, size: int) -> bytes:
@@ -133,16 +171,41 @@ class Input:
             self._fill(body)
             start = self._start
             size = int.from_bytes(self._buffer[start + 2 : start + body], "big")
-        if self._masked:
+        if self._mask:
             body += _MASK_BYTES
         return size, body, size >= least
 
+    def _measure_text(self) -> tuple[int, int]:
+        """Where the body of a whole text message begins and how long it is; or where is -1."""
+        length = self._buffer[self._start + 1] ^ self._mask
+        if self._buffer[self._start] != _WHOLE_TEXT or length > _LENGTH_8:
+            return -1, 0
+        if length <= _SHORT:
+            return 2 + _MASK_BYTES if self._mask else 2, length
+        size, body, is_minimal = self._measure(length)
+        return (body if is_minimal else -1), size
+
+    def _text(self, body: int, size: int) -> str | None:
+        """The text of the frame at the front; None if it is none."""
+        buffer, start = self._buffer, self._start + body
+        data = buffer[start : start + size]
+        if self._mask:
+            data = _mask(data, buffer[start - _MASK_BYTES : start])
+        try:
+            return str(data, "utf-8")
+        except UnicodeDecodeError:
+            return None
+
     def _fill(self, size: int) -> None:
         """Waits until so many bytes are there."""
+        if self._arrived:  # a glance was interrupted
+            self._buffer, self._start = self._buffer[self._start :] + b"".join(self._arrived), 0
+            self._arrived = None
         missing = size - (len(self._buffer) - self._start)
         if missing <= 0:
             return
         left = self._buffer[self._start :]
+        self._buffer, self._start = left, 0  # likewise, of one that was taken after a glance
         piece = self._receive(missing)
         if len(piece) >= missing:
             self._buffer, self._start = left + piece if left else piece, 0
@@ -203,7 +266,13 @@ def _body(data: Data, opcode: int | None) -> tuple[bytes, int]:
 def _mask(data: bytes, key: bytes) -> bytes:
     """Masks and unmasks (RFC 6455, 5.3)."""
     size = len(data)
-    # As one number each: the fastest exclusive-or that plain Python has, at every size.
+    if size > _LARGE:
+        masked = bytearray(size)
+        for place, byte in enumerate(key):
+            table = bytes(map(byte.__xor__, range(256)))
+            masked[place::_MASK_BYTES] = data[place::_MASK_BYTES].translate(table)
+        return bytes(masked)
+    # As one number each: the fastest exclusive-or that plain Python has, up to that size.
     keys = int.from_bytes((key * (size // _MASK_BYTES + 1))[:size], "big")
     return (int.from_bytes(data, "big") ^ keys).to_bytes(size, "big")
 

@@ -44,6 +44,7 @@ class SocketStream(Stream):
         self._owned = owned
         self._lock = threading.Lock()
         self._closed = False
+        self._poll: Any = None  # made by the first who looks whether something has come
         self.last_received = monotonic()
         self._prepare()
         self._count()
@@ -61,6 +62,22 @@ class SocketStream(Stream):
             raise LinkLost(_ABNORMAL) from error
         self.last_received = monotonic()
         return data
+
+    def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
+        if self._poll is None:
+            if not hasattr(select, "poll"):
+                return False
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            self._poll = poll
+        if not self._poll.poll(1000.0 * seconds):
+            return False
+        try:
+            pieces.extend(map(self._sock.recv, (size,), _FLAGS))  # in one step, as in send
+        except OSError:
+            return False
+        self.last_received = monotonic()
+        return any(pieces)
 
     def _count(self) -> None:
         self.taken: list[int] | None = []
@@ -118,6 +135,9 @@ class WaitingStream(SocketStream):
 
     def _count(self) -> None:
         self.taken = None  # SSLSocket.send is many steps
+
+    def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
+        return False  # what TLS has read ahead would have to be asked for as well
 
     def receive(self, size: int) -> bytes:
         while True:

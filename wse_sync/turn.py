@@ -1,0 +1,304 @@
+"""Whose turn it is to read a link: mostly its own thread's, sometimes that of others for a while.
+
+To hand a frame to another thread takes longer than everything else that a short call needs. So two
+ways lead round it (after "leader and followers": Schmidt et al., POSA 2, 2000):
+
+- The own thread of a link *serves* a quick call itself, if nothing is before it. Nobody reads
+  meanwhile. When that takes longer than expected, or waits for an answer, a worker reads on as its
+  *stand-in*, until the own thread is back and another message has come.
+- When one call follows another and each is answered soon, the own thread *steps aside*, and the
+  thread that waits for an answer reads it itself. Anything else that comes, or happens, ends this.
+
+Threads: the own thread calls ``serve``, ``step_aside`` and ``come_back``; the stand-in is a worker;
+callers come from any thread; the watch is a timer of the loop, as long as calls are served here.
+
+``Turn._lock`` guards its attributes; the lock of the workers is taken under it. It may be taken
+under the lock of a connection. ``_Watch._lock`` guards the timer; that of the loop is taken under
+it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Union
+
+from .loop import Timer, loop
+from .protocol import Data
+from .transport.base import LinkLost
+from .workers import Task, Workers, guard
+
+__all__ = ["Turn", "rest"]
+
+_log = logging.getLogger("wse_sync")
+
+#: The watch looks so often, in seconds. A call that it sees twice gets a stand-in.
+LOOK = 0.005
+#: So many answers in a row, each to the only open call, before the own thread steps aside.
+ANSWERS = 32
+#: The own thread reads again when nobody has called for so long, in seconds; at most twice that.
+GRACE = 0.002
+
+_OWN = "own"  # its own thread reads, or serves a call
+_AWAY = "away"  # it serves a call, a stand-in reads
+_FREE = "free"  # it has stepped aside, nobody reads
+_TAKEN = "taken"  # a thread looks for the answer to its call
+
+Gift = Union[Data, LinkLost, None]
+
+
+class Turn:
+    """Who reads one link.
+
+    Args:
+        workers: Where stand-ins come from.
+        stand_in: Reads until :meth:`give_back` takes what came; runs on a worker.
+        may_serve: Whether calls may be run in the own thread.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_gift",
+        "_lock",
+        "_may_serve",
+        "_reader",
+        "_recalled",
+        "_serving",
+        "_stand_in",
+        "_state",
+        "_used",
+        "_wake",
+        "_workers",
+        "is_away",
+    )
+
+    def __init__(self, workers: Workers, stand_in: Task, *, may_serve: bool) -> None:
+        self._workers = workers
+        self._stand_in = stand_in
+        self._may_serve = may_serve
+        self._lock = threading.Lock()
+        self._state = _OWN
+        self._wake = threading.Lock()  # what the own thread waits for
+        self._wake.acquire()
+        #: Whether a stand-in reads, or has read what :meth:`come_back` gives.
+        self.is_away = False
+        self._serving: threading.Thread | None = None  # the own thread, while it serves
+        self._gift: Gift = None
+        self._answers = 0  # in a row
+        self._reader = 0  # who looks for an answer
+        self._used = False  # since the own thread looked last
+        self._recalled = False
+
+    # The own thread serves calls
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether a call that was read just now may be served by the thread that read it."""
+        return self._may_serve and self._state is _OWN
+
+    def serve(self, task: Task) -> None:
+        """Runs a call; the own thread."""
+        here = self._workers.here
+        with self._lock:
+            self._serving = threading.current_thread()
+        here.turn = self
+        _watch.begin(self)
+        try:
+            guard(task)
+        finally:
+            _watch.end(self)
+            here.turn = None
+            with self._lock:
+                self._serving = None
+
+    def need_stand_in(self) -> None:
+        """Has a worker read on, if the own thread is serving; any thread."""
+        with self._lock:
+            if self._serving is None or self._state is not _OWN:
+                return
+            try:
+                self._workers.run(self._stand_in)
+            except RuntimeError as error:  # the watch tries again
+                _log.debug("a call holds up its connection: %s", error)
+                return
+            self._state = _AWAY
+            self.is_away = True
+            self._workers.adopt(self._serving)
+
+    def give_back(self, gift: Gift) -> bool:
+        """Has the own thread go on with ``gift``; False if it still serves. The stand-in."""
+        with self._lock:
+            if self._serving is not None:
+                return False
+            self._return(gift)
+            return True
+
+    def end(self) -> None:
+        """The link has ended, nothing is left to go on with; the stand-in."""
+        with self._lock:
+            self._return(None)
+
+    def come_back(self) -> Gift:
+        """Waits for what the stand-in gives back; None if the link has ended. The own thread."""
+        self._workers.release(threading.current_thread())
+        self._wake.acquire()
+        with self._lock:
+            self.is_away = False
+            gift, self._gift = self._gift, None
+            return gift
+
+    def _return(self, gift: Gift) -> None:
+        self._gift = gift
+        self._come()
+
+    def _come(self) -> None:
+        self._state = _OWN
+        self._wake.release()
+
+    # The own thread steps aside
+
+    def count_answer(self, others: int) -> None:
+        """An answer came, and so many calls are still open; whoever read it."""
+        self._answers = 0 if others else self._answers + 1
+
+    def count_other(self) -> None:
+        """Something else came; whoever read it."""
+        self._answers = 0
+
+    @property
+    def is_tempted(self) -> bool:
+        """Whether the own thread should step aside now."""
+        return self._answers >= ANSWERS
+
+    def step_aside(self, is_over: Callable[[], bool]) -> None:
+        """Lets callers read; returns when the own thread has to. The own thread.
+
+        Args:
+            is_over: Whether the link is.
+        """
+        with self._lock:
+            self._answers = 0
+            self._used = True
+            self._state = _FREE
+        while not self._wake.acquire(timeout=GRACE):
+            with self._lock:
+                if self._state is _OWN:
+                    continue  # it was recalled just now
+                # A caller takes less than this; only one that was hit twice by Ctrl-C never ends.
+                if not self._used and (self._state is _FREE or is_over()):
+                    self._state = _OWN
+                    return
+                self._used = False
+
+    def claim(self) -> bool:
+        """Whether the calling thread may look for the answer to its call.
+
+        Then it has to, and say :meth:`done` or :meth:`abandon`.
+        """
+        serves = getattr(self._workers.here, "turn", None) is self
+        if not serves and self._state is not _FREE:
+            return False
+        with self._lock:
+            if self._state is not (_OWN if serves else _FREE):
+                return False
+            self._reader = threading.get_ident()
+            self._used = True
+            self._recalled = False
+            self._state = _TAKEN
+            return True
+
+    def done(self) -> None:
+        """The calling thread has found its answer."""
+        with self._lock:
+            self._reader = 0
+            if self._state is not _TAKEN:
+                return
+            if self._serving is not None:
+                self._state = _OWN
+            elif self._recalled:
+                self._come()
+            else:
+                self._state = _FREE
+
+    def abandon(self) -> None:
+        """Has others read on; no effect if the calling thread does not read."""
+        if self._reader != threading.get_ident():
+            return
+        with self._lock:
+            self._reader = 0
+            if self._state is not _TAKEN:
+                return
+            if self._serving is None:
+                self._come()
+                return
+            self._state = _OWN
+        self.need_stand_in()
+
+    def recall(self) -> None:
+        """Has the own thread read: more is under way than one call. Any thread."""
+        if self._state is _OWN:
+            return
+        with self._lock:
+            if self._state is _FREE:
+                self._come()
+            self._recalled = True
+
+
+class _Watch:
+    """Sees to it that no call holds up its link for long."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        """A clean start: also in the child of a fork, where the loop has none of our timers."""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        # Changed without the lock: each in one step of the interpreter.
+        self._served: dict[Turn, int] = {}
+        self._busy = False
+        self._seen: dict[Turn, int] = {}
+        self._timer: Timer | None = None
+
+    def begin(self, turn: Turn) -> None:
+        """The own thread of a link begins to serve a call."""
+        self._served[turn] = next(self._numbers)
+        self._busy = True
+        if self._timer is None:
+            with self._lock:
+                if self._timer is None:
+                    self._timer = loop.call_later(LOOK, self._look)
+
+    def end(self, turn: Turn) -> None:
+        """It has served it."""
+        self._served.pop(turn, None)
+
+    def rest(self) -> None:
+        """Ends the timer, if nothing is served."""
+        with self._lock:
+            if self._timer is not None and not self._served:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look(self) -> None:
+        served = self._served.copy()
+        for turn, number in served.items():
+            if self._seen.get(turn) == number:
+                turn.need_stand_in()
+        self._seen = served
+        with self._lock:
+            # begin() enters its call first and then looks for the timer, here it is the other way.
+            self._timer = None
+            if self._busy or self._served:
+                self._timer = loop.call_later(LOOK, self._look)
+            self._busy = False
+
+
+_watch = _Watch()
+rest = _watch.rest
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch._reset)
