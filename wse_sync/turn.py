@@ -133,13 +133,14 @@ class Turn:
         with self._lock:
             if self._serving is not None:
                 return False
-            self._return(gift)
+            self._gift = gift
+            self._come()
             return True
 
     def end(self) -> None:
         """The link has ended, nothing is left to go on with; the stand-in."""
         with self._lock:
-            self._return(None)
+            self._wake.release()  # nobody shall read any more: it stays away
 
     def come_back(self) -> Gift:
         """Waits for what the stand-in gives back; None if the link has ended. The own thread."""
@@ -149,10 +150,6 @@ class Turn:
             self.is_away = False
             gift, self._gift = self._gift, None
             return gift
-
-    def _return(self, gift: Gift) -> None:
-        self._gift = gift
-        self._come()
 
     def _come(self) -> None:
         self._state = _OWN
@@ -186,7 +183,9 @@ class Turn:
         while not self._wake.acquire(timeout=GRACE):
             with self._lock:
                 if self._state is _OWN:
-                    continue  # it was recalled just now
+                    # Recalled just now; or Ctrl-C came before the wake.
+                    self._wake.acquire(blocking=False)
+                    return
                 # A caller takes less than this; only one that was hit twice by Ctrl-C never ends.
                 if not self._used and (self._state is _FREE or is_over()):
                     self._state = _OWN
@@ -213,29 +212,30 @@ class Turn:
     def done(self) -> None:
         """The calling thread has found its answer."""
         with self._lock:
-            self._reader = 0
-            if self._state is not _TAKEN:
-                return
-            if self._serving is not None:
-                self._state = _OWN
-            elif self._recalled:
-                self._come()
-            else:
-                self._state = _FREE
+            if self._state is _TAKEN:
+                if self._serving is not None:
+                    self._state = _OWN
+                elif self._recalled:
+                    self._come()
+                else:
+                    self._state = _FREE
+            self._reader = 0  # the last step: after Ctrl-C before it, abandon() does the rest
 
     def abandon(self) -> None:
         """Has others read on; no effect if the calling thread does not read."""
         if self._reader != threading.get_ident():
             return
         with self._lock:
-            self._reader = 0
-            if self._state is not _TAKEN:
+            if self._reader != threading.get_ident():
                 return
-            if self._serving is None:
+            serves = self._serving is not None
+            if self._state is _TAKEN and serves:
+                self._state = _OWN
+            elif self._state is _TAKEN:
                 self._come()
-                return
-            self._state = _OWN
-        self.need_stand_in()
+            self._reader = 0
+        if serves:
+            self.need_stand_in()
 
     def recall(self) -> None:
         """Has the own thread read: more is under way than one call. Any thread."""

@@ -42,6 +42,7 @@ _MASK_BYTES = 4
 _LARGE = 64 * 1024  # bytes; from there on translate() masks faster than exclusive-or
 _WHOLE_TEXT = _FIN | TEXT
 _MOST_BYTES = 1024 * 1024  # to read at once
+_GLANCE_BYTES = 64 * 1024  # likewise, by a glance, which reads once
 _ABNORMAL = 1006
 
 
@@ -99,37 +100,36 @@ class Input:
             seconds: What "soon" is.
 
         Returns:
-            The text, and how to take it; None if there is none yet, if it is for the library, or if
-            the stream has ended: whoever reads next will see.
+            The text, and how to take it; None if there is none or not all of it, if it is for the
+            library, or if the stream has ended: whoever reads next will see.
         """
-        size = 2
-        while True:
-            missing = size - (len(self._buffer) - self._start)
-            if missing > 0:
-                if not self._gather(max(missing, self._size), seconds):
-                    return None
-                continue
-            length = self._buffer[self._start + 1] ^ self._mask
-            if size == 2 and _SHORT < length <= _LENGTH_8:
-                size = 4 if length == _LENGTH_2 else 10
-                continue
-            body, bytes = self._measure_text()
-            if bytes > max_bytes or body < 0:
-                return None
-            if body + bytes > size:
-                size = body + bytes
-                continue
-            text = self._text(body, bytes)
-            if text is None:
-                return None
-            return Glance(text, (self, "_start", self._start + size))
+        if not self._is_whole() and not (self._gather(seconds) and self._is_whole()):
+            return None
+        body, size = self._measure_text()
+        if size > max_bytes or body < 0:
+            return None
+        text = self._text(body, size)
+        if text is None:
+            return None
+        return Glance(text, (self, "_start", self._start + body + size))
 
-    def _gather(self, size: int, seconds: float) -> bool:
+    def _is_whole(self) -> bool:
+        """Whether all of the next frame is there."""
+        there = len(self._buffer) - self._start
+        if there < 2:
+            return False
+        length = self._buffer[self._start + 1] & ~_MASKED
+        if there < (2 if length <= _SHORT else 4 if length == _LENGTH_2 else 10):
+            return False
+        size, body, _ = self._measure(length)
+        return there >= body + size
+
+    def _gather(self, seconds: float) -> bool:
         """Adds what comes soon to the buffer; False if nothing did."""
         if self._arrived is None:
             self._arrived = []
         arrived = self._arrived
-        if not arrived and not self._stream.gather(arrived, size, seconds):
+        if not arrived and not self._stream.gather(arrived, _GLANCE_BYTES, seconds):
             return False
         whole = self._buffer[self._start :] + b"".join(arrived)
         assign((self, "_buffer", whole), (self, "_start", 0), (self, "_arrived", []))
