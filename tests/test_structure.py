@@ -81,6 +81,10 @@ NOT_IN_CORE = {
     "_thread",
 }
 
+# What importing may load of the standard library beyond what the dependencies load. A module that
+# is needed once a server listens, or a client dials, is imported there.
+LOADED = {"bisect", "json", "random", "secrets"}
+
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
@@ -221,6 +225,25 @@ assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
 assert not [item for item in gc.get_objects() if isinstance(item, socket.socket)]
 assert not logging.root.handlers
 assert logging.root.level == logging.WARNING
+"""
+
+
+def test_importing_loads_little_that_the_dependencies_have_not_loaded() -> None:
+    environ = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", LOAD, *THIRD_PARTY]
+    loaded = subprocess.check_output(command, text=True, env=environ).split()
+    packages = {name.partition(".")[0] for name in loaded}
+    assert {name for name in packages if not name.startswith("_")} <= {"wse_sync", *LOADED}
+
+
+LOAD = """
+import sys
+for name in sys.argv[1:]:
+    __import__(name)
+before = set(sys.modules)
+import wse_sync
+wse_sync.WseServer, wse_sync.WseClient
+print(*sorted(sys.modules.keys() - before))
 """
 
 

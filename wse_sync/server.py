@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import turn
 from .auth import AuthRequest
@@ -27,8 +27,10 @@ from .protocol import Protocol
 from .registry import Packed, Registry, WseIdentity
 from .sessions import WseConnection
 from .signals import ServerSignals
-from .standalone import Listener
 from .wsgi import answer
+
+if TYPE_CHECKING:
+    from .standalone import Listener
 
 __all__ = ["WseServer"]
 
@@ -172,6 +174,9 @@ class WseServer(Endpoint):
                 "this server has no port: give it one (0 is a free one), or mount server.wsgi_app"
                 " in a WSGI app"
             )
+        # Here, since it brings a server for HTTP, which neither clients nor mounted servers need.
+        from .standalone import Listener
+
         with self._lock:
             if self._listener is None:
                 self._listener = Listener(

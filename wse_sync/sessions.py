@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ __all__ = ["WseConnection"]
 _NORMAL, _ABNORMAL, _TRY_LATER = 1000, 1006, 1013
 _STRANGER_BYTES = 64 * 1024  # a stranger's message may be this long
 _SECRET_BYTES = 24  # of a session id: 192 random bits
+_ID_BYTES = 16
 # So long a client that owes us acknowledgements has to send one: it may do so after a second, and
 # needs time to read what comes before. Nobody is expected to be slower than this.
 _PATIENCE, _LEAST_RATE = 3.0, 64 * 1024  # s; bytes/s
@@ -60,7 +60,7 @@ class WseConnection(Connection):
 
     def __init__(self, server: WseServer, environ: dict[str, Any], transport: Transport) -> None:
         super().__init__(server, waits_for_room=False)
-        self.conn_id = uuid.uuid4().hex
+        self.conn_id = secrets.token_hex(_ID_BYTES)
         self.cid: Any = None
         self.identity: Any = None
         self.meta: dict[str, Any] = {}

@@ -209,18 +209,18 @@ def test_redirects_end_somewhere(opened: ExitStack) -> None:
     assert not failure(f"ws://127.0.0.1:{server.port}/", redirect_limit=0).final
 
 
+def serve_as_proxy(sock: socket.socket, requests: list[bytes]) -> None:
+    requests.append(read_request(sock))
+    sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    peer = RawPeer(sock, 0)
+    peer.accept()
+    peer.send(f"you wanted {peer.request.host}")
+    until_end(sock)
+
+
 def test_a_proxy_is_gone_through(opened: ExitStack) -> None:
     requests: list[bytes] = []
-
-    def serve(sock: socket.socket) -> None:
-        requests.append(read_request(sock))
-        sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        peer = RawPeer(sock, 0)
-        peer.accept()
-        peer.send(f"you wanted {peer.request.host}")
-        until_end(sock)
-
-    proxy = listen(opened, serve)
+    proxy = listen(opened, lambda sock: serve_as_proxy(sock, requests))
     transport = dial(
         "ws://server.invalid:81/",
         http_proxy_host="127.0.0.1",
@@ -232,6 +232,22 @@ def test_a_proxy_is_gone_through(opened: ExitStack) -> None:
     assert transport.read() == "you wanted server.invalid:81"
     assert requests[0].startswith(b"CONNECT server.invalid:81 HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic " in requests[0]
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_that_the_environment_names_is_gone_through(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    requests: list[bytes] = []
+    proxy = listen(opened, lambda sock: serve_as_proxy(sock, requests))
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+    transport = dial("ws://server.invalid:81/")
+    opened.callback(transport.stream.close)
+    transport.attach(lambda data: None)
+    assert transport.read() == "you wanted server.invalid:81"
+    assert requests[0].startswith(b"CONNECT server.invalid:81 HTTP/1.1\r\n")
 
 
 def test_a_proxy_that_refuses_is_a_failure(opened: ExitStack) -> None:
