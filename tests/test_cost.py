@@ -1,7 +1,8 @@
-"""What a call costs, in function calls: a figure that no busy machine changes.
+"""What a call and an idle connection cost, in figures that no busy machine changes.
 
-It guards the fast path. When whole messages go through the libraries again, or every call grows a
-tail, the count passes the bound; whoever raises the bound has to say what it is worth.
+Of a call, function calls. They guard the fast path: when whole messages go through the libraries
+again, or every call grows a tail, the count passes the bound. Of a connection, the bytes of
+Python's objects. Whoever raises a bound has to say what it is worth.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Callable
 
 import pytest
 
 from tests.conftest import MakeClient, MakeServer
+from tests.programs import Program
+from tests.support import RawClient
 from wse_sync.transport import framing
 
 CALLS = 200
@@ -75,3 +78,47 @@ def test_the_bound_notices_that_the_fast_path_is_not_taken(
 ) -> None:
     monkeypatch.setattr(framing, "FAST", False)
     assert cost_of_a_call(make_server, make_client) > BOUND
+
+
+CONNECTIONS = 100
+BYTES_BOUND = 20_000 if sys.version_info >= (3, 11) else 28_000
+"""For an idle connection. It takes 16,000 to 18,000, and 24,000 to 25,500 where each frame of the
+interpreter is an object; if it kept its request, and queues that it never needs, 30,000 and 40,000.
+"""
+
+IDLE = """
+import gc, queue, sys, tracemalloc
+import wse_sync
+
+first, more = map(int, sys.argv[1:])
+come = queue.Queue()
+server = wse_sync.WseServer(lambda auth: auth.accept(auth.identity), port=0)
+server.when.connected(come.put)
+
+def used(connections):
+    for _ in range(connections):
+        come.get()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+with server:
+    tracemalloc.start()
+    print(server.url)
+    before = used(first)
+    print("go on")
+    print((used(more) - before) / more)
+"""
+
+
+@pytest.mark.parametrize("extension", [None, {"v": 1, "session": None}], ids=["plain", "session"])
+def test_an_idle_connection_takes_no_more_memory_than_it_did(extension: Any) -> None:
+    first = 5  # what all share has been made by then
+    with Program(IDLE, str(first), str(CONNECTIONS)) as program, ExitStack() as clients:
+        url = program.line()
+        for number in range(first + CONNECTIONS):
+            if number == first:
+                assert program.line() == "go on"
+            client = clients.enter_context(RawClient(url))
+            client.hi(number + 1, wse=extension)
+            client.recv_frame()
+        assert float(program.line()) < BYTES_BOUND

@@ -29,6 +29,7 @@ LAYERS = (
     (
         "runtime",
         (
+            "gate",
             "loop",
             "outbox",
             "workers",

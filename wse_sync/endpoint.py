@@ -77,10 +77,11 @@ class Endpoint(abc.ABC):
         self.debug = debug
         self.log = log
         self.workers = Workers(max_workers)
-        peer = Peer(self.protocol)
+        #: Packs and routes the frames of every connection.
+        self.peer = Peer(self.protocol)
         #: Messages of the other side.
-        self.channel = Channel(peer.check_type)
-        self.procedures = Procedures(peer.check_type)
+        self.channel = Channel(self.peer.check_type)
+        self.procedures = Procedures(self.peer.check_type)
 
     @overload
     def register(self, name: Any, handler: HandlerT) -> HandlerT: ...

@@ -26,7 +26,6 @@ from .callers import Callers, disconnect_all
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import OpenCall
 from .core.delivery import Delivery, Limits, Outgoing
-from .core.peer import Peer
 from .dispatch import Lane
 from .endpoint import Endpoint
 from .errors import WseError, error_of
@@ -70,7 +69,7 @@ class Exchange(abc.ABC):
         self.lane = Lane(endpoint.workers, endpoint.max_queue_bytes)
         self._waits_for_room = waits_for_room
         self._max_unsent_bytes = math.inf if waits_for_room else None
-        self.peer = Peer(endpoint.protocol)
+        self.peer = endpoint.peer
         self._lock = Lock()
         self._receiving = Lock()
         self._room: Condition | None = None  # made by the first who waits for acknowledgements

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from .constants import WSE_REASON
+from .gate import Gate
 from .loop import Loop, Timer
 from .outbox import Outbox
 from .protocol import Data
@@ -89,7 +90,7 @@ class Link:
         self._heartbeat: Timer | None = None
         self._cutter: Timer | None = None
         self._pinged_at: float | None = None
-        self._ended = threading.Event()
+        self._ended = Gate()
         #: Whether ``on_lost`` has returned: then nobody hears of this link any more.
         self.told = False
         self._told = threading.Lock()  # held until then

@@ -21,6 +21,10 @@ from .transport.base import LinkLost, Stream
 
 __all__ = ["Outbox"]
 
+# What an outbox has that never had to keep anything, which most of them never have: even an empty
+# deque takes 600 bytes.
+_NOTHING: deque[bytes | memoryview] = deque(maxlen=0)
+
 
 class Outbox:
     """The unsent bytes of one link.
@@ -41,7 +45,7 @@ class Outbox:
         self._on_overflow = on_overflow
         self._lock = threading.Lock()
         self._changed: threading.Condition | None = None  # made by the first who waits
-        self._frames: deque[bytes | memoryview] = deque()
+        self._frames = _NOTHING
         self._bytes = 0
         self._sealed = False
         self._closed = False
@@ -154,6 +158,8 @@ class Outbox:
     def _keep(self, frame: bytes, sent: int) -> None:
         """Notes what has not gone of a frame."""
         if sent < len(frame):
+            if self._frames is _NOTHING:
+                self._frames = deque()
             self._frames.append(memoryview(frame)[sent:] if sent else frame)
             self._bytes += len(frame) - sent
             if len(self._frames) == 1:

@@ -19,7 +19,7 @@ from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
 from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
-from .core.peer import Message, Peer
+from .core.peer import Message
 from .endpoint import Endpoint
 from .errors import WseError
 from .loop import loop
@@ -152,7 +152,6 @@ class WseServer(Endpoint):
         #: The signals.
         self.when = ServerSignals(self._report_from_signal, self.last_resort)
         self.registry = Registry(self)
-        self._peer = Peer(self.protocol)
         self._asked_port = port
         self._lock = threading.Lock()
         self._arrivals: set[WseConnection] = set()
@@ -312,7 +311,7 @@ class WseServer(Endpoint):
 
     def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
         """Packs a message once and sends it to those connections that are not closed."""
-        data = self._peer.pack_message(type, payload)
+        data = self.peer.pack_message(type, payload)
         self.check_size(data)
         packed = Packed(data, type)
         return sum([connection.send_packed(packed) for connection in connections])

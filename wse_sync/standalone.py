@@ -7,6 +7,7 @@ who has been accepted; nothing is taken under it.
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import selectors
@@ -20,14 +21,14 @@ from typing import IO, Any, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 from .loop import loop
-from .wsgi import OWN_SOCKET, UPGRADED
+from .wsgi import LATER, OWN_SOCKET, UPGRADED
 
 __all__ = ["Listener"]
 
 _log = logging.getLogger("wse_sync.server")
 _numbers = itertools.count(1)
 _BACKLOG = 1024
-_BUFFER_BYTES = 1024  # for reading the request; kept as long as the connection
+_BUFFER_BYTES = 1024  # for reading the request
 _PAUSE = 0.1  # s without accepting when the system has no descriptor or thread left
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -172,10 +173,21 @@ class _Visitor:
         self.environ: dict[str, Any] = {}
         self.sock = sock
         self._listener = listener
+        #: What serves the connection that the request has become.
+        self.later: list[Callable[[], None]] = []
         sock.setblocking(True)
 
     def run(self) -> None:
-        """Reads the request and has it answered."""
+        """Reads the request and has it answered; then serves what it has become, if anything."""
+        try:
+            self._read_request().answer()
+        finally:
+            for serve in self.later:
+                # A connection may last for days, and needs neither the request nor its files.
+                self.environ["wsgi.input"] = io.BytesIO()
+                serve()
+
+    def _read_request(self) -> _Request:
         timeout = self._listener.request_timeout
         late = None if timeout is None else loop.call_later(timeout, self.cut)
         try:
@@ -184,11 +196,10 @@ class _Visitor:
                     self.sock, server_side=True, do_handshake_on_connect=False
                 )
                 self.sock.do_handshake()
-            request = _Request(self, self._listener)
+            return _Request(self, self._listener)
         finally:
             if late is not None:
                 late.cancel()
-        request.answer()
 
     def cut(self) -> None:
         """Ends a request that is under way; a WebSocket is for its link to end."""
@@ -234,11 +245,12 @@ class _Request(WSGIRequestHandler):
         """Not yet: the files are needed for the answer."""
 
     def answer(self) -> None:
-        """Runs the app; for an upgrade, as long as the connection lives."""
+        """Runs the app."""
         try:
             if self._parsed:
                 environ = self.get_environ()
                 environ[OWN_SOCKET] = self._visitor.sock
+                environ[LATER] = self._visitor.later
                 self._visitor.environ = environ
                 del self.headers  # the environ has them
                 files = cast("tuple[IO[bytes], IO[bytes]]", (self.rfile, self.wfile))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,10 +19,13 @@ from .transport.stream import open_stream
 if TYPE_CHECKING:
     from .server import WseServer
 
-__all__ = ["OWN_SOCKET", "UPGRADED", "answer"]
+__all__ = ["LATER", "OWN_SOCKET", "UPGRADED", "answer"]
 
 #: Set in the environ by our own listener: the socket.
 OWN_SOCKET = "wse_sync.socket"
+#: Set in the environ by our own listener: a list for what serves the connection, to be called when
+#: the request is over.
+LATER = "wse_sync.later"
 #: Set in the environ once the socket speaks WebSocket and no more HTTP.
 UPGRADED = "wse_sync.upgraded"
 
@@ -47,7 +51,8 @@ def answer(
     if refusal is None:
         refusal = _serve(server, environ)
     if refusal is None:
-        # The socket has been shut down: what the WSGI server sends now goes nowhere.
+        # The socket has been shut down: what the WSGI server sends now goes nowhere. Our own
+        # listener sends nothing.
         start_response("200 OK", [("Content-Length", "0")])
         return []
     if refusal.status in _NOT_OURS and server.http_app is not None:
@@ -99,7 +104,7 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
 
 
 def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
-    """Serves the connection until it ends; or why it could not begin."""
+    """Serves the connection until it ends, or has it served later; or why it could not begin."""
     sock = _socket_of(environ)
     assert sock is not None
     # Whoever accepted the socket closes it; to shut it down is enough for both ends.
@@ -114,13 +119,26 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
         return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No more connections here; try later.")
     try:
         connection.arrival.attach()
-        environ[UPGRADED] = True
-        connection.run(transport.subprotocol)
     except HandshakeFailed as error:
+        server.dismiss(connection)
         return _Refusal(HTTPStatus.BAD_REQUEST, f"This is no valid upgrade: {error}")
+    except BaseException:
+        server.dismiss(connection)
+        raise
+    environ[UPGRADED] = True
+    later: list[Callable[[], None]] | None = environ.pop(LATER, None)
+    if later is None:
+        _run(server, connection, transport.subprotocol)
+    else:
+        later.append(partial(_run, server, connection, transport.subprotocol))
+    return None
+
+
+def _run(server: WseServer, connection: WseConnection, subprotocol: str | None) -> None:
+    try:
+        connection.run(subprotocol)
     finally:
         server.dismiss(connection)
-    return None
 
 
 def _is_upgrade(environ: dict[str, Any]) -> bool:

@@ -47,6 +47,10 @@ class Limits(NamedTuple):
     max_frames: float = math.inf
 
 
+# What keeps no frames, and has no room for any: even an empty deque takes 600 bytes.
+_NOTHING: deque[Outgoing] = deque(maxlen=0)
+
+
 class Delivery:
     """The account of one session: what went out, what came in, what is not settled.
 
@@ -78,10 +82,10 @@ class Delivery:
         self.id = id
         self._max_bytes, self._max_frames = limits or Limits()
         #: Frames that are to be written: first those that an earlier link has had already.
-        self.waiting: deque[Outgoing] = deque()
+        self.waiting = _NOTHING
         self.waiting_bytes = 0
         self._again = 0  # so many of them
-        self._kept: deque[Outgoing] = deque()
+        self._kept: deque[Outgoing] = deque() if self.is_session else _NOTHING
         #: Bytes of the frames that were written and are not acknowledged.
         self.kept_bytes = 0
         #: The number of frames that are kept no more.
@@ -98,6 +102,8 @@ class Delivery:
 
     def wait(self, frame: Outgoing) -> None:
         """Puts a frame at the end of those that are to be written."""
+        if self.waiting is _NOTHING:
+            self.waiting = deque()
         self.waiting.append(frame)
         self.waiting_bytes += len(frame.data)
 
@@ -273,6 +279,8 @@ class Delivery:
         self._check(count, self.forgotten)
         self.acknowledge(count)
         self._again += len(self._kept)
+        if self.waiting is _NOTHING:
+            self.waiting = deque()
         self.waiting.extendleft(reversed(self._kept))
         self._kept.clear()
 

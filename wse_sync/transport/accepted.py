@@ -10,7 +10,6 @@ comes here, except for ``encode…``, which keeps no state.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from .base import Glance, LinkLost, Stream, Transport
 
 __all__ = ["AcceptedTransport", "HandshakeFailed"]
 
-_RECEIVE_BYTES = 4096  # what a small frame needs, and not much more for each idle connection
+_RECEIVE_BYTES = 1024  # what small frames need; each idle connection has so many
 _NO_CODE, _TOO_BIG = 1005, 1009
 
 
@@ -50,7 +49,6 @@ class AcceptedTransport(Transport):
         self._environ = environ
         self._subprotocol = subprotocol
         self._max_message_bytes = max_message_bytes
-        self._messages: deque[Data] = deque()
         self._input = framing.Input(stream, masked=True, least=_RECEIVE_BYTES)
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
@@ -92,6 +90,9 @@ class AcceptedTransport(Transport):
             raise HandshakeFailed(str(error)) from error
         self._ws.environ = self._environ
         self._step = self._ws.thread.target
+        self._messages: list[Data] = self._ws.input_buffer
+        # The upgrade is done: without the HTTP half of wsproto, and the request in it.
+        self._ws.ws = self._ws.ws.handshake.connection
 
     def read(self) -> Data:
         while not self._messages:
@@ -102,7 +103,7 @@ class AcceptedTransport(Transport):
                 if text is not None:
                     return text
             self._pass_on()
-        data = self._messages.popleft()
+        data = self._messages.pop(0)
         if self._exceeds(data):
             raise self._fail(_TOO_BIG, "message too big")
         return data
@@ -130,8 +131,6 @@ class AcceptedTransport(Transport):
             self._step()
         except _Pause:
             self._ws.connected = True
-        self._messages.extend(self._ws.input_buffer)
-        self._ws.input_buffer.clear()
 
     def _exceeds(self, data: Data) -> bool:
         """simple-websocket counts characters; the limit is of bytes."""
