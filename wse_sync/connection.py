@@ -191,6 +191,11 @@ class Connection(Exchange):
                 self._arm_ack()
             return True
 
+    def tell(self) -> int:
+        """How many frames of the session are here; from now on the other side knows."""
+        with self._receiving, self._lock:
+            return self.session.tell()
+
     # What comes in; the reader's thread
 
     def receive(self, link: Link, data: Data) -> None:
@@ -205,6 +210,7 @@ class Connection(Exchange):
             return
         if isinstance(event, Answer):
             if self._take(link, len(data)):
+                link.turn.expect_calls()
                 link.turn.count_answer(self._callers.settle(event))
             return
         link.turn.count_other()

@@ -222,7 +222,7 @@ class Life:
         session = self._connection.session
         if not (self._client.reconnect and session.is_session):
             return Offer(self._client.reconnect)
-        return Offer(True, session.id, session.tell())
+        return Offer(True, session.id, self._connection.tell())
 
     def _dial(self, url: str) -> DialedTransport:
         client = self._client

@@ -233,7 +233,9 @@ class Link:
 
     def glance(self) -> Glance | None:
         """Looks for a message that comes soon; only for whoever has the turn."""
-        return None if self.verdict is not None else self.transport.glance(_SOON)
+        if self.verdict is not None or not self.transport.can_glance:
+            return None
+        return self.transport.glance(_SOON)
 
     def _read(self) -> LinkLost | None:
         """The own thread; None if a stand-in has seen the link to its end."""
@@ -248,7 +250,7 @@ class Link:
                         return gift
                     self._hand_on(gift)
                     del gift
-                elif turn.is_tempted:
+                elif turn.is_tempted and self.transport.can_glance:
                     turn.step_aside(lambda: self.verdict is not None)
                 else:
                     # No name for it here: the next read may take days, and would keep it so long.

@@ -105,8 +105,8 @@ class Turn:
         with self._lock:
             self._serving = threading.current_thread()
         here.turn = self
-        _watch.begin(self)
         try:
+            _watch.begin(self)
             guard(task)
         finally:
             _watch.end(self)
@@ -152,13 +152,18 @@ class Turn:
             return gift
 
     def _come(self) -> None:
+        """Has the own thread go on; the lock is held."""
         self._state = _OWN
         self._wake.release()
 
     # The own thread steps aside
 
+    def expect_calls(self) -> None:
+        """An answer is about to be handed on; whoever read it."""
+        self._recalled = False
+
     def count_answer(self, others: int) -> None:
-        """An answer came, and so many calls are still open; whoever read it."""
+        """It was, and so many calls are still open."""
         self._answers = 0 if others else self._answers + 1
 
     def count_other(self) -> None:
@@ -178,6 +183,8 @@ class Turn:
         """
         with self._lock:
             self._answers = 0
+            if self._recalled:
+                return  # whoever called just now did not find the turn free
             self._used = True
             self._state = _FREE
         while not self._wake.acquire(timeout=GRACE):
@@ -198,10 +205,9 @@ class Turn:
         Then it has to, and say :meth:`done` or :meth:`abandon`.
         """
         serves = getattr(self._workers.here, "turn", None) is self
-        if not serves and self._state is not _FREE:
-            return False
         with self._lock:
             if self._state is not (_OWN if serves else _FREE):
+                self._recalled = True  # for this answer, too
                 return False
             self._reader = threading.get_ident()
             self._used = True
@@ -239,12 +245,12 @@ class Turn:
 
     def recall(self) -> None:
         """Has the own thread read: more is under way than one call. Any thread."""
+        self._recalled = True
         if self._state is _OWN:
             return
         with self._lock:
             if self._state is _FREE:
                 self._come()
-            self._recalled = True
 
 
 class _Watch:
@@ -282,6 +288,7 @@ class _Watch:
             if self._timer is not None and not self._served:
                 self._timer.cancel()
                 self._timer = None
+                self._seen = {}  # or it would keep what it saw last
 
     def _look(self) -> None:
         served = self._served.copy()

@@ -101,9 +101,11 @@ class Workers:
         self.here.in_call = False
         with self._lock:
             following = self._next_call()
-        if following is not None and not self._run_next(following):
-            with self._lock:
-                self._calls -= 1
+        if following is not None:
+            try:
+                self.run(partial(self._run_calls, following))
+            except RuntimeError:  # the system gives us no thread: then in this one
+                self._run_calls(following)
 
     def adopt(self, thread: threading.Thread) -> None:
         """Has ``join`` wait for a thread of others, which runs code of users, too."""
@@ -232,18 +234,13 @@ class Workers:
                 return False
             self._waiting += 1
             following = self._next_call()
-        if following is None or self._run_next(following):
+        if following is None:
             return True
-        with self._lock:  # this call keeps its place
-            self._waiting -= 1
-        return False
-
-    def _run_next(self, following: Task) -> bool:
-        """Runs who has a place now; False if the system gives us no thread: it waits on."""
         try:
             self.run(partial(self._run_calls, following))
-        except RuntimeError:
+        except RuntimeError:  # no thread for it: it goes on waiting, and this call keeps its place
             with self._lock:
+                self._waiting -= 1
                 self._backlog.appendleft(following)
             return False
         return True

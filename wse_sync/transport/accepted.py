@@ -53,6 +53,7 @@ class AcceptedTransport(Transport):
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
         self._ws: Any = None
+        self.can_glance = stream.can_gather and framing.FAST
 
     @property
     def max_message_bytes(self) -> int:
@@ -109,7 +110,7 @@ class AcceptedTransport(Transport):
         return data
 
     def glance(self, seconds: float) -> Glance | None:
-        if self._messages or not self._ws.connected or not (self._is_between and framing.FAST):
+        if self._messages or not self._ws.connected or not self._is_between:
             return None
         return self._input.glance(self._max_message_bytes, seconds)
 

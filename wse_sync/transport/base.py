@@ -64,6 +64,8 @@ class Stream(abc.ABC):
 
     last_received: float
     taken: list[int] | None = None
+    #: Whether :meth:`gather` may bring something.
+    can_gather = False
 
     @abc.abstractmethod
     def receive(self, size: int) -> bytes:
@@ -112,6 +114,8 @@ class Transport(abc.ABC):
     stream: Stream
     max_message_bytes: int
     peer: str
+    #: Whether :meth:`glance` may find something.
+    can_glance = False
     write: Callable[[bytes], object]
 
     @abc.abstractmethod

@@ -194,6 +194,7 @@ class DialedTransport(Transport):
         buffer.recv_length = self._check_length
         self._input = framing.Input(self.stream, masked=False, least=_RECEIVE_BYTES)
         buffer.recv_strict = self._input.take
+        self.can_glance = self.stream.can_gather and framing.FAST
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
@@ -222,7 +223,7 @@ class DialedTransport(Transport):
                 return self._join(text)
 
     def glance(self, seconds: float) -> Glance | None:
-        if self._in_fragments or not framing.FAST:
+        if self._in_fragments:
             return None
         return self._input.glance(self.max_message_bytes, seconds)
 

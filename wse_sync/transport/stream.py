@@ -39,6 +39,8 @@ def open_stream(sock: socket.socket, *, owned: bool = True) -> Stream:
 class SocketStream(Stream):
     """A plain socket: blocking to receive, ``MSG_DONTWAIT`` to send."""
 
+    can_gather = hasattr(select, "poll")
+
     def __init__(self, sock: socket.socket, owned: bool = True) -> None:
         self._sock = sock
         self._owned = owned
@@ -65,8 +67,6 @@ class SocketStream(Stream):
 
     def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
         if self._poll is None:
-            if not hasattr(select, "poll"):
-                return False
             poll = select.poll()
             poll.register(self._sock, select.POLLIN)
             self._poll = poll
@@ -129,15 +129,14 @@ class WaitingStream(SocketStream):
     ``MSG_DONTWAIT``.
     """
 
+    can_gather = False  # what TLS has read ahead would have to be asked for as well
+
     def _prepare(self) -> None:
         super()._prepare()
         self._sock.setblocking(False)
 
     def _count(self) -> None:
         self.taken = None  # SSLSocket.send is many steps
-
-    def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
-        return False  # what TLS has read ahead would have to be asked for as well
 
     def receive(self, size: int) -> bytes:
         while True:
