@@ -16,8 +16,9 @@ from wse_sync import (
     WseTypeError,
     WseValueError,
 )
+from wse_sync import procedures as procedures_module
 from wse_sync.core.peer import Peer
-from wse_sync.procedures import Procedures
+from wse_sync.procedures import Procedure, Procedures
 
 
 def made() -> Procedures:
@@ -127,3 +128,59 @@ def test_the_repr_names_them() -> None:
     procedures.register("add", abs)
     procedures.register("sub", abs)
     assert repr(procedures) == "<Procedures add sub>"
+
+
+@pytest.fixture
+def three_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A procedure is quick after three runs of less than a second."""
+    monkeypatch.setattr(procedures_module, "QUICK", 1.0)
+    monkeypatch.setattr(procedures_module, "QUICK_RUNS", 3)
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_a_procedure_is_quick_after_so_many_quick_runs() -> None:
+    procedure = Procedure(abs)
+    for _ in range(3):
+        assert not procedure.is_quick
+        procedure.note(0.9)
+    assert procedure.is_quick
+    procedure.note(0.9)
+    assert procedure.is_quick
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_a_slow_run_begins_the_row_anew() -> None:
+    procedure = Procedure(abs)
+    for seconds in (0.1, 0.1, 1.0, 0.1, 0.1):
+        procedure.note(seconds)
+        assert not procedure.is_quick
+    procedure.note(0.1)
+    assert procedure.is_quick
+    procedure.note(1.0)
+    assert not procedure.is_quick
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_each_procedure_has_its_own_row() -> None:
+    procedures = made()
+    procedures.register("a", abs)
+    procedures.register("b", abs)
+    quick, other = procedures.find("a"), procedures.find("b")
+    assert quick is not None and other is not None
+    for _ in range(3):
+        quick.note(0.0)
+    assert (quick.is_quick, other.is_quick) == (True, False)
+
+
+@pytest.mark.usefixtures("three_runs")
+def test_a_procedure_that_takes_the_name_of_another_begins_anew() -> None:
+    procedures = made()
+    procedures.register("a", abs)
+    before = procedures.find("a")
+    assert before is not None
+    for _ in range(3):
+        before.note(0.0)
+    procedures.unregister("a")
+    procedures.register("a", len)
+    after = procedures.find("a")
+    assert after is not None and not after.is_quick

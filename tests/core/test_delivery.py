@@ -462,6 +462,55 @@ def test_acknowledgements_go_out_as_the_wire_says() -> None:
     assert (ACK_FRAMES, ACK_BYTES, ACK_SECONDS) == (64, 256 * 1024, 1.0)
 
 
+def test_a_frame_that_is_expected_is_not_counted_yet() -> None:
+    delivery = session()
+    assert delivery.expect(10, lambda: 5.0) == 1
+    assert delivery.expect(10, lambda: 5.0) == 1
+    assert (delivery.received, delivery.ack_due) == (0, None)
+    delivery.received = 1
+    assert delivery.ack_due == 5.0 + ACK_SECONDS
+
+
+def test_a_frame_that_would_have_to_be_acknowledged_at_once_is_not_expected() -> None:
+    delivery = session()
+    for number in range(1, 2 * ACK_FRAMES):
+        count = delivery.expect(0, lambda: 0.0)
+        assert count == number
+        delivery.received = count
+    assert delivery.expect(0, lambda: 0.0) is None
+    delivery.tell()
+    assert delivery.expect(ACK_BYTES, lambda: 0.0) is None
+    assert delivery.expect(ACK_BYTES - 1, lambda: 0.0) == 2 * ACK_FRAMES
+
+
+expected_or_received = st.lists(
+    st.tuples(st.sampled_from([1, 100, ACK_BYTES // 3, ACK_BYTES]), st.booleans(), st.booleans()),
+    max_size=3 * ACK_FRAMES,
+)
+
+
+@given(expected_or_received)
+def test_it_is_the_same_whether_frames_are_expected_or_received(
+    frames: list[tuple[int, bool, bool]],
+) -> None:
+    """As one that takes answers itself and one that does not; now and then both tell."""
+    expecting, receiving = session(), session()
+    for time, (size, expects, tells) in enumerate(frames):
+        now = partial(float, time)
+        at_once = receiving.receive(size, now, at_once=False)
+        count = expecting.expect(size, now) if expects else None
+        if count is None:
+            assert expecting.receive(size, now, at_once=False) == at_once
+        else:
+            assert not at_once
+            expecting.received = count
+        if at_once or tells:
+            assert expecting.tell() == receiving.tell()
+        assert expecting.received == receiving.received
+        assert expecting.ack_due == receiving.ack_due
+        assert expecting.ack_rides == receiving.ack_rides
+
+
 def test_telling_again_says_the_same() -> None:
     delivery = session()
     delivery.receive(1, lambda: 0.0)

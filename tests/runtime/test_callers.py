@@ -271,3 +271,12 @@ def test_every_call_ends_exactly_once_whoever_ends_it(callers: Callers) -> None:
     disconnect_all(callers.take_all(), 1006, "")
     assert sorted(ends.wait_for(1200)) == sorted(stamps)
     wait_until(lambda: timers() == 0)
+
+
+def test_settling_says_how_many_others_are_open(callers: Callers) -> None:
+    first, second, third = (enter(callers) for _ in range(3))
+    assert callers.settle(Answer(first.stamp, 1, False)) == 2
+    assert callers.settle(Answer(second.stamp, {"code": "no"}, True)) == 1
+    assert callers.settle(Answer(second.stamp, 1, False)) == 1
+    assert callers.settle(Answer("unknown", 1, False)) == 1
+    assert callers.settle(Answer(third.stamp, 1, False)) == 0

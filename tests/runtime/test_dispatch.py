@@ -1041,3 +1041,46 @@ def test_a_worker_that_has_left_a_lane_is_in_none(workers: Workers) -> None:
     first.open()
     wait_event(called)
     gate.open()
+
+
+def test_18_a_call_may_start_at_once_when_nothing_is_before_it(workers: Workers) -> None:
+    lane, gate, link = Lane(workers, 1000), Gate(), object()
+    assert not lane.lets_start(link)
+    lane.enter(link)
+    assert lane.lets_start(link)
+    assert not lane.lets_start(object())
+    lane.post(gate, source=link)
+    gate.wait_entered()
+    assert not lane.lets_start(link)
+    gate.open()
+    wait_until(lambda: lane.lets_start(link))
+    lane.hold()
+    assert not lane.lets_start(link)
+    lane.post(pause, source=link)
+    lane.release()
+    wait_until(lambda: lane.lets_start(link))
+    lane.leave(link)
+    assert not lane.lets_start(link)
+
+
+def test_19_a_call_may_start_at_once_while_a_message_awaits_an_answer(workers: Workers) -> None:
+    lane, gate, link = Lane(workers, 1000), Gate(), object()
+    lane.enter(link)
+    lane.post(lambda: workers.wait(gate, lane), source=link)
+    gate.wait_entered()
+    assert lane.lets_start(link)
+    assert not lane.lets_start(object())
+    gate.open()
+
+
+def test_18_a_call_may_not_start_while_messages_wait_behind_a_call(workers: Workers) -> None:
+    """The lane is held, and has a call and a message."""
+    lane, ran, link = Lane(workers, 1000), Recorder(), object()
+    lane.enter(link)
+    lane.hold()
+    lane.post(lambda: ran.add("call"), source=link, is_call=True)
+    lane.post(lambda: ran.add("message"), source=link)
+    assert not lane.lets_start(link)
+    lane.release()
+    ran.wait_for(2)
+    wait_until(lambda: lane.lets_start(link))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wse_sync.transport.base import LinkLost, cut_reason
+from wse_sync.transport.base import LinkLost, assign, cut_reason
 
 MAX_REASON_BYTES = 123
 
@@ -36,3 +42,50 @@ def test_a_lost_link_says_how() -> None:
     assert LinkLost(1006).reason == ""
     assert LinkLost(1009, drain=True).drain
     assert "1000" in str(lost) and "bye" in str(lost)
+
+
+class Place:
+    """Something with attributes."""
+
+    __slots__ = ("count", "start")
+
+    def __init__(self) -> None:
+        self.count = self.start = 0
+
+
+def test_attributes_are_assigned_together() -> None:
+    here, there = Place(), Place()
+    assign((here, "start", 1), (there, "count", 2), (here, "count", 3))
+    assert (here.start, here.count, there.start, there.count) == (1, 3, 0, 2)
+    assign()
+
+
+def test_what_cannot_be_assigned_is_an_error() -> None:
+    here = Place()
+    with pytest.raises(AttributeError):
+        assign((here, "start", 1), (here, "other", 2))
+
+
+def test_29_ctrl_c_comes_before_an_assignment_or_after_all_of_it() -> None:
+    """At each place where the interpreter looks for signals."""
+    events = iter(range(0))
+
+    def interrupt(frame: FrameType, event: str, argument: Any) -> None:
+        if frame.f_code is assign.__code__ and event != "return" and next(events, None) == 0:
+            raise KeyboardInterrupt
+
+    def assigned(place: int) -> tuple[int, int]:
+        nonlocal events
+        here, there = Place(), Place()
+        events = iter(range(-place, 1))
+        sys.setprofile(interrupt)
+        try:
+            with suppress(KeyboardInterrupt):
+                assign((here, "start", 1), (there, "count", 1))
+        finally:
+            sys.setprofile(None)
+        return here.start, there.count
+
+    seen = [assigned(place) for place in range(20)]
+    assert set(seen) == {(0, 0), (1, 1)}
+    assert seen == sorted(seen)
