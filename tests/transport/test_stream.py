@@ -6,10 +6,13 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from types import FrameType
 from typing import Callable, NamedTuple
 
 import pytest
@@ -458,3 +461,126 @@ for _ in range(500):
         unknown += stream.taken != [10]
 print("500 interrupts,", unknown, "unknown")
 """
+
+
+# A look at what comes soon
+
+SOON = 0.01
+
+
+@pytest.mark.parametrize("kind", [plain_pipe, local_pipe])
+def test_what_comes_soon_is_gathered(
+    kind: Callable[[Certificates], Pipe], certificates: Certificates
+) -> None:
+    here, there = kind(certificates)
+    with closing_both(here, there):
+        pieces: list[bytes] = [b"before"]
+        there.send(b"abcdef")
+        assert here.gather(pieces, 4, PATIENCE)
+        assert here.gather(pieces, 4, PATIENCE)
+        assert pieces == [b"before", b"abcd", b"ef"]
+        sending = Thread(lambda: there.send(b"later"))
+        assert here.gather(pieces, 100, PATIENCE)
+        assert (pieces[3:], sending.result()) == ([b"later"], 5)
+
+
+@pytest.mark.parametrize("kind", PIPES.values(), ids=PIPES)
+def test_what_does_not_come_is_not_waited_for(
+    kind: Callable[[Certificates], Pipe], certificates: Certificates
+) -> None:
+    here, there = kind(certificates)
+    with closing_both(here, there):
+        pieces: list[bytes] = []
+        assert not here.gather(pieces, 100, SOON)
+        there.send(b"abc")
+        assert here.gather(pieces, 100, SOON) == bool(pieces)
+        assert b"".join(pieces) + (b"" if pieces else here.receive(100)) == b"abc"
+
+
+@pytest.mark.parametrize("kind", [plain_pipe, local_pipe])
+def test_an_end_is_left_for_whoever_receives(
+    kind: Callable[[Certificates], Pipe], certificates: Certificates
+) -> None:
+    here, there = kind(certificates)
+    with closing_both(here, there):
+        there.send(b"abc")
+        there.abort()
+        pieces: list[bytes] = []
+        assert here.gather(pieces, 100, PATIENCE)
+        assert not here.gather([], 100, PATIENCE)
+        assert pieces == [b"abc"]
+        assert here.receive(100) == b""
+
+
+def test_a_reset_is_left_for_whoever_receives(certificates: Certificates) -> None:
+    sock, other = connected()
+    here = open_stream(sock)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    pieces: list[bytes] = []
+    assert not here.gather(pieces, 100, PATIENCE)
+    assert pieces == []
+    with contextlib.suppress(LinkLost):
+        assert here.receive(100) == b""
+    here.close()
+
+
+def test_what_is_gathered_is_life(certificates: Certificates) -> None:
+    here, there = plain_pipe(certificates)
+    with closing_both(here, there):
+        before = time.monotonic()
+        here.last_received = 0.0
+        assert not here.gather([], 100, 0.0)
+        assert here.last_received == 0.0
+        there.send(b"abc")
+        assert here.gather([], 100, PATIENCE)
+        assert here.last_received >= before
+
+
+def test_29_ctrl_c_when_the_system_call_returns_loses_nothing_that_came(
+    certificates: Certificates,
+) -> None:
+    """At each place where the interpreter looks for signals."""
+    here, there = plain_pipe(certificates)
+    events = iter(range(0))
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        ours = frame.f_code is SocketStream.gather.__code__
+        if ours and event != "return" and next(events, None) == 0:
+            raise KeyboardInterrupt
+
+    with closing_both(here, there):
+        pieces: list[bytes] = []
+        for place in range(20):
+            there.send(bytes([place]))
+            events = iter(range(-place, 1))
+            sys.setprofile(interrupt)
+            try:
+                with contextlib.suppress(KeyboardInterrupt):
+                    here.gather(pieces, 100, PATIENCE)
+            finally:
+                sys.setprofile(None)
+        here.gather(pieces, 100, 0.0)
+        assert b"".join(pieces) == bytes(range(20))
+
+
+def test_without_poll_nothing_is_gathered(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(select, "poll")
+    here, there = plain_pipe(certificates)
+    with closing_both(here, there):
+        there.send(b"abc")
+        pieces: list[bytes] = []
+        assert not here.gather(pieces, 100, SOON)
+        assert (pieces, here.receive(100)) == ([], b"abc")
+
+
+@contextlib.contextmanager
+def closing_both(*streams: Stream) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.abort()
+            stream.close()
