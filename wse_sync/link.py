@@ -233,9 +233,7 @@ class Link:
 
     def glance(self) -> Glance | None:
         """Looks for a message that comes soon; only for whoever has the turn."""
-        if self.verdict is not None or not self.transport.can_glance:
-            return None
-        return self.transport.glance(_SOON)
+        return None if self.verdict is not None else self.transport.glance(_SOON)
 
     def _read(self) -> LinkLost | None:
         """The own thread; None if a stand-in has seen the link to its end."""

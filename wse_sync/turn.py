@@ -153,6 +153,7 @@ class Turn:
 
     def _come(self) -> None:
         """Has the own thread go on; the lock is held."""
+        self._recalled = False
         self._state = _OWN
         self._wake.release()
 

@@ -567,7 +567,7 @@ def test_29_ctrl_c_when_the_system_call_returns_loses_nothing_that_came(
 def test_without_poll_nothing_is_gathered(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(select, "poll")
+    monkeypatch.setattr(SocketStream, "can_gather", False)
     here, there = plain_pipe(certificates)
     with closing_both(here, there):
         there.send(b"abc")

@@ -53,7 +53,6 @@ class AcceptedTransport(Transport):
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
         self._ws: Any = None
-        self.can_glance = stream.can_gather and framing.FAST
 
     @property
     def max_message_bytes(self) -> int:
@@ -109,8 +108,14 @@ class AcceptedTransport(Transport):
             raise self._fail(_TOO_BIG, "message too big")
         return data
 
+    @property
+    def can_glance(self) -> bool:
+        return self.stream.can_gather and framing.FAST
+
     def glance(self, seconds: float) -> Glance | None:
-        if self._messages or not self._ws.connected or not self._is_between:
+        if not self.can_glance or not self._is_between:
+            return None
+        if self._messages or not self._ws.connected:
             return None
         return self._input.glance(self._max_message_bytes, seconds)
 

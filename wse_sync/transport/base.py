@@ -114,8 +114,6 @@ class Transport(abc.ABC):
     stream: Stream
     max_message_bytes: int
     peer: str
-    #: Whether :meth:`glance` may find something.
-    can_glance = False
     write: Callable[[bytes], object]
 
     @abc.abstractmethod
@@ -125,6 +123,11 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def read(self) -> Data:
         """Waits for the next whole message. Raises LinkLost."""
+
+    @property
+    def can_glance(self) -> bool:
+        """Whether :meth:`glance` may find something."""
+        return False
 
     def glance(self, seconds: float) -> Glance | None:
         """Looks for a message that comes within so many seconds, and takes nothing.

@@ -194,7 +194,6 @@ class DialedTransport(Transport):
         buffer.recv_length = self._check_length
         self._input = framing.Input(self.stream, masked=False, least=_RECEIVE_BYTES)
         buffer.recv_strict = self._input.take
-        self.can_glance = self.stream.can_gather and framing.FAST
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
@@ -222,8 +221,12 @@ class DialedTransport(Transport):
             if frame.fin:
                 return self._join(text)
 
+    @property
+    def can_glance(self) -> bool:
+        return self.stream.can_gather and framing.FAST
+
     def glance(self, seconds: float) -> Glance | None:
-        if self._in_fragments:
+        if not self.can_glance or self._in_fragments:
             return None
         return self._input.glance(self.max_message_bytes, seconds)
 

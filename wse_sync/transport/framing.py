@@ -128,12 +128,16 @@ class Input:
         """Adds what comes soon to the buffer; False if nothing did."""
         if self._arrived is None:
             self._arrived = []
-        arrived = self._arrived
-        if not arrived and not self._stream.gather(arrived, _GLANCE_BYTES, seconds):
+        if not self._arrived and not self._stream.gather(self._arrived, _GLANCE_BYTES, seconds):
             return False
-        whole = self._buffer[self._start :] + b"".join(arrived)
-        assign((self, "_buffer", whole), (self, "_start", 0), (self, "_arrived", []))
+        self._join()
         return True
+
+    def _join(self) -> None:
+        """Puts what has arrived behind what was there; in one step, whoever is interrupted."""
+        assert self._arrived is not None
+        whole = self._buffer[self._start :] + b"".join(self._arrived)
+        assign((self, "_buffer", whole), (self, "_start", 0), (self, "_arrived", None))
 
     def peek(self) -> tuple[int, bool, int]:
         """Waits for the next frame; says its opcode, whether it is final, and its bytes in all."""
@@ -199,8 +203,7 @@ class Input:
     def _fill(self, size: int) -> None:
         """Waits until so many bytes are there."""
         if self._arrived:  # a glance was interrupted
-            self._buffer, self._start = self._buffer[self._start :] + b"".join(self._arrived), 0
-            self._arrived = None
+            self._join()
         missing = size - (len(self._buffer) - self._start)
         if missing <= 0:
             return

@@ -66,6 +66,8 @@ class SocketStream(Stream):
         return data
 
     def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
+        if not self.can_gather:
+            return False
         if self._poll is None:
             poll = select.poll()
             poll.register(self._sock, select.POLLIN)
