@@ -167,9 +167,9 @@ def test_42_the_open_calls_of_a_stopped_reader_end_with_it(
     sent = 0
     while not ends.items:
         assert sent < KERNEL_BYTES
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):  # it is over, and its end on the way
             conn.send("blob", "x" * (64 * KB))
-        sent += 64 * KB
+            sent += 64 * KB
     error = future.exception(PATIENCE)
     assert isinstance(error, WseError)
     assert error.code == WSE_ERROR.RP_DISCONNECT
