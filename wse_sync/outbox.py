@@ -17,13 +17,15 @@ from collections.abc import Callable
 from time import monotonic
 
 from .loop import Loop
-from .transport.base import LinkLost, Stream
+from .transport.base import AT_ONCE, Bytes, LinkLost, Stream
 
 __all__ = ["Outbox"]
 
 # What an outbox has that never had to keep anything, which most of them never have: even an empty
 # deque takes 600 bytes.
-_NOTHING: deque[bytes | memoryview] = deque(maxlen=0)
+_NOTHING: deque[Bytes] = deque(maxlen=0)
+
+_FLAGS = (AT_ONCE,)
 
 
 class Outbox:
@@ -36,17 +38,33 @@ class Outbox:
         on_overflow: Called by the loop when one frame too many was written.
     """
 
+    __slots__ = (
+        "_bytes",
+        "_changed",
+        "_closed",
+        "_frames",
+        "_lock",
+        "_loop",
+        "_max_bytes",
+        "_offer",
+        "_on_overflow",
+        "_sealed",
+        "_stream",
+        "last_sent",
+    )
+
     def __init__(
         self, stream: Stream, loop: Loop, max_bytes: int, on_overflow: Callable[[], None]
     ) -> None:
         self._stream = stream
+        self._offer = stream.offer
         self._loop = loop
         self._max_bytes = max_bytes
         self._on_overflow = on_overflow
         self._lock = threading.Lock()
         self._changed: threading.Condition | None = None  # made by the first who waits
         self._frames = _NOTHING
-        self._bytes = 0
+        self._bytes = 0  # of them: 0 when there is none
         self._sealed = False
         self._closed = False
         self.last_sent = monotonic()
@@ -65,7 +83,7 @@ class Outbox:
         """Sends a ping, a pong or the like: twice the bound is for them."""
         return self.write(frame, max_bytes=2 * self._max_bytes)
 
-    def write(self, frame: bytes, *, max_bytes: float | None = None) -> bool:
+    def write(self, frame: bytes, max_bytes: float | None = None) -> bool:
         """Sends a frame, or keeps it to be sent; never blocks.
 
         Args:
@@ -76,9 +94,9 @@ class Outbox:
             Whether it will be sent, as far as this end can tell.
         """
         with self._lock:
-            if not self._frames and not self._sealed:
-                return self._put(frame)
-            return self._queue(frame, self._max_bytes if max_bytes is None else max_bytes)
+            if self._bytes or self._sealed:
+                return self._queue(frame, self._max_bytes if max_bytes is None else max_bytes)
+            return self._offer_first(frame)
 
     def finish(self, frame: bytes, *, at_once: bool = False) -> None:
         """Takes the last frame, a close; no other will be taken after it.
@@ -139,39 +157,49 @@ class Outbox:
         return False
 
     def _put(self, frame: bytes) -> bool:
-        if self._frames:
+        if self._bytes:
             self._keep(frame, 0)
             return True
-        if self._stream.taken:
-            self._stream.taken.clear()  # of another frame
+        return self._offer_first(frame)
+
+    def _offer_first(self, frame: bytes) -> bool:
+        """Sends a frame with none before it, and keeps what does not go."""
+        sent: list[int] = []
         try:
-            sent = self._stream.send(frame)
-        except LinkLost:
+            # In one step of the interpreter: Ctrl-C, which is likely to be noticed when the system
+            # call returns, comes before all of it or after the count is noted.
+            try:
+                sent += map(self._offer, (frame,), _FLAGS)
+            except BlockingIOError:
+                sent.append(0)
+            if sent[0] < len(frame):
+                self._keep(frame, sent[0])
+        except (LinkLost, OSError):
             self._break()
             return False
         except BaseException:  # Ctrl-C
-            self._mend(frame)
+            self._mend(frame, sent)
             raise
-        self._keep(frame, sent)
         return True
 
     def _keep(self, frame: bytes, sent: int) -> None:
         """Notes what has not gone of a frame."""
-        if sent < len(frame):
-            if self._frames is _NOTHING:
-                self._frames = deque()
-            self._frames.append(memoryview(frame)[sent:] if sent else frame)
-            self._bytes += len(frame) - sent
-            if len(self._frames) == 1:
-                self._stream.watch(self._loop, self._flush)
+        if self._frames is _NOTHING:
+            self._frames = deque()
+        self._frames.append(memoryview(frame)[sent:] if sent else frame)
+        self._bytes += len(frame) - sent
+        if len(self._frames) == 1:
+            self._stream.watch(self._loop, self._flush)
 
-    def _mend(self, frame: bytes) -> None:
-        """After Ctrl-C amid a send: a frame that has begun must be sent to its end."""
-        taken = self._stream.taken
-        if taken is None:
-            self._break()  # nobody knows whether it has begun
-        elif taken and taken[0]:
-            self._keep(frame, taken[0])
+    def _mend(self, frame: bytes, sent: list[int]) -> None:
+        """After Ctrl-C amid the sending of a first frame: if that has begun, it must be ended."""
+        self._frames.clear()
+        self._bytes = 0
+        if not sent:
+            if not self._stream.sends_in_one_step:
+                self._break()  # nobody knows whether it has begun
+        elif 0 < sent[0] < len(frame):
+            self._keep(frame, sent[0])
 
     def _flush(self) -> None:
         """Sends what goes; run by the loop when the stream is writable."""

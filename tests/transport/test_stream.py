@@ -22,7 +22,7 @@ from tests.support import PATIENCE, Thread, wait_until
 from tests.transport.ends import Certificates
 from wse_sync.loop import Loop
 from wse_sync.transport import memory
-from wse_sync.transport.base import LinkLost, Stream
+from wse_sync.transport.base import AT_ONCE, LinkLost, Stream
 from wse_sync.transport.stream import SocketStream, WaitingStream, open_stream
 
 MORE_THAN_FITS = 8 * 2**20
@@ -421,6 +421,26 @@ def test_junk_in_tls_is_a_lost_link(certificates: Certificates) -> None:
     stream.close()
 
 
+def test_an_offer_is_a_send(pipe: Pipe) -> None:
+    offer = pipe.here.offer
+    assert offer(b"one ", AT_ONCE) == 4
+    assert offer(memoryview(b"two"), AT_ONCE) == 3
+    assert take(pipe.there, 7) == b"one two"
+    taken = 1
+    while taken:
+        try:
+            taken = offer(b"x" * MORE_THAN_FITS, AT_ONCE)
+        except BlockingIOError:
+            break
+    pipe.here.abort()
+    with pytest.raises((LinkLost, OSError)):
+        offer(b"x", AT_ONCE)
+
+
+def test_only_a_plain_socket_sends_in_one_step(pipe: Pipe) -> None:
+    assert pipe.here.sends_in_one_step is (type(pipe.here) is SocketStream)
+
+
 def test_29_ctrl_c_when_the_system_call_returns_does_not_hide_how_much_was_sent() -> None:
     """The peer interrupts as soon as it has read: the likeliest moment of all."""
     with Program(INTERRUPTED) as program:
@@ -432,6 +452,7 @@ import signal
 import socket
 import threading
 
+from wse_sync.transport.base import AT_ONCE
 from wse_sync.transport.stream import open_stream
 
 here, there = socket.socketpair()
@@ -452,13 +473,13 @@ signal.signal(signal.SIGINT, interrupt)
 threading.Thread(target=read, daemon=True).start()
 unknown = 0
 for _ in range(500):
-    stream.taken.clear()
+    sent = []
     try:
-        stream.send(b"x" * 10)
+        sent += map(stream.offer, (b"x" * 10,), (AT_ONCE,))
         while True:
             pass
     except KeyboardInterrupt:
-        unknown += stream.taken != [10]
+        unknown += sent != [10]
 print("500 interrupts,", unknown, "unknown")
 """
 

@@ -9,14 +9,30 @@ stream itself; what a library writes on its own account (pongs, the answer to a 
 from __future__ import annotations
 
 import abc
+import socket
 from collections import deque
 from collections.abc import Callable
 from itertools import starmap
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from ..protocol import Data
 
-__all__ = ["Change", "Glance", "LinkLost", "Stream", "Transport", "assign", "cut_reason"]
+__all__ = [
+    "AT_ONCE",
+    "Bytes",
+    "Change",
+    "Glance",
+    "LinkLost",
+    "Stream",
+    "Transport",
+    "assign",
+    "cut_reason",
+]
+
+Bytes = Union[bytes, memoryview]
+
+#: Has the system take or bring what goes at once, and not wait for more.
+AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 #: What :func:`assign` does: the object, its attribute, and the value.
 Change = tuple[object, str, Any]
@@ -58,14 +74,26 @@ class Stream(abc.ABC):
 
     Attributes:
         last_received: When bytes last came in, on the monotonic clock.
-        taken: How much the last ``send`` took, also when a signal handler (Ctrl-C) raised before it
-            could return; empty if it took nothing. None: it cannot say.
+        sends_in_one_step: Whether ``offer`` is one step of the interpreter: what a signal handler
+            raises (Ctrl-C) comes before all of it or after all of it.
     """
 
     last_received: float
-    taken: list[int] | None = None
     #: Whether :meth:`gather` may bring something.
     can_gather = False
+    sends_in_one_step = False
+
+    @property
+    def offer(self) -> Callable[[Bytes, int], int]:
+        """What sends one frame after another, with the least that it takes: ``send`` with flags.
+
+        The flags are :data:`AT_ONCE`. Raises BlockingIOError, or says 0, when nothing goes at once;
+        LinkLost or OSError when the pipe is cut.
+        """
+        return self._offer
+
+    def _offer(self, data: Bytes, _flags: int) -> int:
+        return self.send(data)
 
     @abc.abstractmethod
     def receive(self, size: int) -> bytes:
@@ -79,7 +107,7 @@ class Stream(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: Bytes) -> int:
         """Sends what goes at once and says how much; never waits. Raises LinkLost.
 
         What did not go is to be offered again, before anything else: TLS insists.

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from .base import LinkLost, Stream
+from .base import AT_ONCE, Bytes, LinkLost, Stream
 
 __all__ = ["SocketStream", "WaitingStream", "open_stream"]
 
 _ABNORMAL = 1006
-_FLAGS = (getattr(socket, "MSG_DONTWAIT", 0),)
 # TLS takes a piece whole or not at all, and says nothing of its progress: so, pieces.
 _PIECE_BYTES = 64 * 1024
 
@@ -40,6 +39,7 @@ class SocketStream(Stream):
     """A plain socket: blocking to receive, ``MSG_DONTWAIT`` to send."""
 
     can_gather = hasattr(select, "poll")
+    sends_in_one_step = True
 
     def __init__(self, sock: socket.socket, owned: bool = True) -> None:
         self._sock = sock
@@ -49,7 +49,6 @@ class SocketStream(Stream):
         self._poll: Any = None  # made by the first who looks whether something has come
         self.last_received = monotonic()
         self._prepare()
-        self._count()
 
     def _prepare(self) -> None:
         # A timeout would make sends partial and end links that are merely idle.
@@ -75,23 +74,19 @@ class SocketStream(Stream):
         if not self._poll.poll(1000.0 * seconds):
             return False
         try:
-            pieces.extend(map(self._sock.recv, (size,), _FLAGS))  # in one step, as in send
+            pieces.extend(map(self._sock.recv, (size,), (AT_ONCE,)))  # in one step, for Ctrl-C
         except OSError:
             return False
         self.last_received = monotonic()
         return any(pieces)
 
-    def _count(self) -> None:
-        self.taken: list[int] | None = []
+    @property
+    def offer(self) -> Callable[[Bytes, int], int]:
+        return self._sock.send
 
-    def send(self, data: bytes | memoryview) -> int:
-        assert self.taken is not None
-        self.taken.clear()
+    def send(self, data: Bytes) -> int:
         try:
-            # In one step of the interpreter: Ctrl-C, which is likely to be noticed when the system
-            # call returns, comes before all of it or after the count is noted.
-            self.taken.extend(map(self._sock.send, (data,), _FLAGS))
-            return self.taken[0]
+            return self._sock.send(data, AT_ONCE)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -132,13 +127,15 @@ class WaitingStream(SocketStream):
     """
 
     can_gather = False  # what TLS has read ahead would have to be asked for as well
+    sends_in_one_step = False  # that of TLS is many
 
     def _prepare(self) -> None:
         super()._prepare()
         self._sock.setblocking(False)
 
-    def _count(self) -> None:
-        self.taken = None  # SSLSocket.send is many steps
+    @property
+    def offer(self) -> Callable[[Bytes, int], int]:
+        return self._offer
 
     def receive(self, size: int) -> bytes:
         while True:
@@ -157,7 +154,7 @@ class WaitingStream(SocketStream):
                 raise LinkLost(_ABNORMAL) from error
             self._wait(to_write)
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: Bytes) -> int:
         try:
             with self._lock:
                 return self._sock.send(data[:_PIECE_BYTES])
