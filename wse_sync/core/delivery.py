@@ -141,9 +141,10 @@ class Delivery:
         Returns:
             Whether more is kept now than may be.
         """
-        self.kept_bytes += len(frame.data)
-        self._kept.append(frame)
-        return self._is_over()
+        kept = self._kept
+        kept.append(frame)
+        self.kept_bytes = size = self.kept_bytes + len(frame.data)
+        return (size > self._max_bytes or len(kept) > self._max_frames) and len(kept) > 1
 
     def take_back(self) -> None:
         """Undoes the last :meth:`wrote`: the link did not take it."""
@@ -161,6 +162,10 @@ class Delivery:
             self._kept.clear()
             self.forgotten, self.kept_bytes = count, 0
             return
+        kept = self._kept
+        gone = [kept.popleft().data for _ in range(min(len(kept), count - self.forgotten))]
+        self.kept_bytes -= sum(map(len, gone))
+        self.forgotten += len(gone)
         while self.forgotten < count:
             self._forget_oldest()
 
