@@ -63,7 +63,7 @@ NOT_FOR_USERS = {
     "WseIdentity": "",
     "WseConnection": "run end expire enter part ask ask_no_more take_over send_packed forget"
     " receive receive_late await_room violated faulted report attach resume detach report_lost"
-    " respond settle_acks tell",
+    " respond settle_acks tell endpoint lane peer session",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",

@@ -39,6 +39,7 @@ LAYERS = (
             "link",
             "endpoint",
             "callers",
+            "sending",
             "exchange",
             "service",
             "connection",

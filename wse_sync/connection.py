@@ -1,7 +1,8 @@
 """The handle that users hold, for both ends: messages and calls, out and in.
 
 Threads: users send and call from any thread; the reader of the current link comes in through
-:meth:`Connection.receive`; handlers run on workers. The locks are those of ``exchange.py``.
+:meth:`Connection.receive`; handlers run on workers. The locks are those of ``sending.py`` and
+``exchange.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
-from .core.delivery import Delivery, Outgoing
+from .core.delivery import Delivery
 from .core.peer import Ack, Answer, Call, Event, Message
 from .errors import WseError
 from .exchange import Exchange
@@ -46,6 +47,8 @@ KEEP: Any = _Stand("as before")
 class Connection(Exchange):
     """One conversation."""
 
+    __slots__ = ()
+
     # What users do
 
     def send(self, type: Any, payload: Any = None) -> None:
@@ -62,11 +65,11 @@ class Connection(Exchange):
             WseConnectionError: There is no link, and none is expected (CONNECTION_NOT_READY).
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
-        frame = Outgoing(self.peer.pack_message(type, payload), type)
-        self._make_room(frame.data, None)
+        data = self.peer.pack_message(type, payload)
+        self._make_room(data, None)
         with self._lock:
-            self._await_acks(len(frame.data), None)
-            self._send(frame)
+            self._await_acks(len(data), None)
+            self._send(data, type)
         self._recall_reader()
 
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
@@ -131,13 +134,13 @@ class Connection(Exchange):
             check_seconds(timeout=timeout)
         deadline = None if timeout is None else monotonic() + timeout
         stamp = reply.stamp = self._callers.new_stamp()
-        frame = Outgoing(self.peer.pack_call(name, payload, stamp), name, stamp)
-        self._make_room(frame.data, deadline)
+        data = self.peer.pack_call(name, payload, stamp)
+        self._make_room(data, deadline)
         with self._lock:
-            self._await_acks(len(frame.data), deadline)
+            self._await_acks(len(data), deadline)
             # In one step: an open call is one whose frame was sent, or waits for a link.
             self._callers.open(stamp, name, deadline, reply)
-            self._send(frame)
+            self._send(data, name, stamp)
         self.lane.look_again()
 
     def forget(self, stamp: str) -> bool:
@@ -301,4 +304,4 @@ class Connection(Exchange):
             if self.session is session:
                 self._await_acks(len(data), None, is_answer=True)
             if self.session is session:
-                self._put(Outgoing(data, is_answer=True))
+                self._put(data, None, None, True)

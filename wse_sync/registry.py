@@ -13,15 +13,12 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .constants import WSE_REASON
-from .core.delivery import Outgoing
-from .protocol import Data
-from .transport.base import Transport
 
 if TYPE_CHECKING:
     from .server import WseServer
     from .sessions import WseConnection
 
-__all__ = ["Packed", "Registry", "View", "WseIdentity"]
+__all__ = ["Registry", "View", "WseIdentity"]
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
@@ -55,22 +52,6 @@ class View(Mapping[KeyT, ValueT]):
 
     def __repr__(self) -> str:
         return repr(self._items.copy())
-
-
-class Packed:
-    """A message for many: packed once, and framed once for each kind of transport."""
-
-    def __init__(self, data: Data, type: Any) -> None:
-        self.message = Outgoing(data, type)
-        self._frames: dict[type[Transport], bytes] = {}
-
-    def frame_for(self, transport: Transport) -> bytes:
-        """The bytes to send there."""
-        kind = type(transport)
-        frame = self._frames.get(kind)
-        if frame is None:
-            frame = self._frames[kind] = kind.encode(self.message.data)
-        return frame
 
 
 class WseIdentity:

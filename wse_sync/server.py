@@ -24,7 +24,8 @@ from .endpoint import Endpoint
 from .errors import WseError
 from .loop import loop
 from .protocol import Protocol
-from .registry import Packed, Registry, WseIdentity
+from .registry import Registry, WseIdentity
+from .sending import Packed
 from .sessions import WseConnection
 from .signals import ServerSignals
 from .wsgi import answer

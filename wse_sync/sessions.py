@@ -25,7 +25,7 @@ from .errors import WseError
 from .link import CLOSE_TIMEOUT, Link
 from .loop import Timer, loop
 from .protocol import Data
-from .registry import Packed, WseIdentity
+from .registry import WseIdentity
 from .transport.base import Transport
 
 if TYPE_CHECKING:
@@ -385,15 +385,6 @@ class WseConnection(Connection):
         self._begin(newcomer.arrival, welcome)
         self.lane.post(partial(self._server.when.resumed.settle, self._server, self))
         newcomer.lane.hand_over(self.lane)
-
-    # Sending to many
-
-    def send_packed(self, packed: Packed) -> bool:
-        """Sends what was packed for many; False if this connection is closed."""
-        with self._lock:
-            link = self._link
-            encoded = None if link is None else packed.frame_for(link.transport)
-            return self._put(packed.message, encoded)
 
     def __repr__(self) -> str:
         who = "a stranger" if self._client is None else f"{self.cid!r:.80}"
