@@ -62,6 +62,7 @@ class Desk:
 
     def step_aside(self, is_over: Callable[[], bool] = lambda: False) -> Thread[None]:
         """The own thread, which lets callers read."""
+        self.turn.expect_calls()
         own = Thread(lambda: self.turn.step_aside(is_over))
         wait_until(lambda: self.is_free or not own.is_alive(), "it has stepped aside")
         return own
@@ -432,35 +433,68 @@ def test_when_nobody_calls_the_own_thread_comes_back_by_itself(desk: Desk) -> No
     assert not desk.turn.is_tempted
 
 
-def test_one_caller_at_a_time_reads(desk: Desk, patient: None) -> None:
+def test_one_caller_after_the_other_reads(desk: Desk, patient: None) -> None:
     own = desk.step_aside()
     for _ in range(3):
         assert desk.turn.claim()
         desk.turn.done()
-    assert desk.is_free
-    assert desk.turn.claim()
-    assert not Thread(desk.turn.claim).result()
+        assert desk.is_free
+    assert Thread(desk.turn.claim).result()
+    desk.turn.recall()
     desk.turn.done()
-    own.result()  # for the answer of the other one
+    own.result()
     assert not desk.turn.claim()
 
 
-def test_of_many_callers_one_reads(desk: Desk, patient: None) -> None:
-    for _ in range(20):
+def test_of_two_callers_one_reads_and_then_the_own_thread(desk: Desk, patient: None) -> None:
+    """The answer to the other would wait for somebody to look."""
+    own = desk.step_aside()
+    assert desk.turn.claim()
+    assert not Thread(desk.turn.claim).result()
+    assert not desk.turn.may_serve
+    desk.turn.done()
+    own.result()
+    assert desk.turn.may_serve
+
+
+@pytest.mark.parametrize("call", [Turn.claim, Turn.recall])
+def test_the_own_thread_stays_when_something_is_under_way(
+    desk: Desk, patient: None, call: Callable[[Turn], object]
+) -> None:
+    """Since the last answer, and before the turn was free."""
+    for _ in range(ANSWERS):
         desk.turn.expect_calls()
-        own = desk.step_aside()
-        callers = [Thread(partial(reads_alone, desk.turn)) for _ in range(4)]
-        assert all(caller.result() for caller in callers)
+        desk.turn.count_answer(0)
+    call(desk.turn)
+    Thread(lambda: desk.turn.step_aside(lambda: False)).result()
+    assert desk.turn.may_serve
+    assert not desk.turn.is_tempted
+    desk.turn.expect_calls()
+    desk.step_aside()
+    desk.turn.recall()
+
+
+def are_alive(threads: list[Thread[None]], count: int) -> bool:
+    return sum(thread.is_alive() for thread in threads) == count
+
+
+def test_of_many_callers_one_reads(desk: Desk, patient: None) -> None:
+    reading = Recorder()
+
+    def call() -> None:
+        if desk.turn.claim():
+            reading.add(threading.get_ident())
+            gate()
+            desk.turn.done()
+
+    for _ in range(20):
+        own, gate = desk.step_aside(), Gate()
+        callers = [Thread(call) for _ in range(4)]
+        gate.wait_entered()
+        wait_until(partial(are_alive, callers, 1), "the others go")
+        gate.open()
         own.result()
-
-
-def reads_alone(turn: Turn) -> bool:
-    """A caller that reads when it may, and says whether it was alone."""
-    if not turn.claim():
-        return True
-    alone = not turn.claim() and turn._reader == threading.get_ident()
-    turn.done()
-    return alone
+    assert len(reading) == 20
 
 
 def test_a_caller_that_gives_up_brings_the_own_thread_back(desk: Desk, patient: None) -> None:
@@ -506,7 +540,7 @@ def test_a_caller_that_reads_finishes_before_the_own_thread_is_back(
     assert desk.turn.may_serve
 
 
-def test_a_recall_is_forgotten_once_it_was_heeded(desk: Desk, patient: None) -> None:
+def test_a_recall_is_forgotten_when_an_answer_comes(desk: Desk, patient: None) -> None:
     for _ in range(2):
         own = desk.step_aside()
         assert desk.turn.claim()

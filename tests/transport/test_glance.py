@@ -252,19 +252,18 @@ def test_an_idle_link_keeps_nothing_of_a_message_that_was_taken_after_a_glance()
 PLAIN, TLS = ["accepted", "dialed"], ["accepted-tls", "dialed-tls"]
 
 
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the whole suite runs without the fast path."""
+    monkeypatch.setattr(framing, "FAST", True)
+
+
 @pytest.fixture(params=PLAIN)
 def plain(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Ends]:
     with closing(WEBSOCKETS[request.param](certificates)) as made:
         yield made
 
 
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the whole suite runs without the fast path."""
-    monkeypatch.setattr(framing, "FAST", True)
-
-
-@pytest.mark.usefixtures("fast")
 def test_a_message_is_seen_and_read(plain: Ends) -> None:
     plain.far.send("one")
     seen = plain.near.transport.glance(PATIENCE)
@@ -278,14 +277,12 @@ def test_a_message_is_seen_and_read(plain: Ends) -> None:
     assert plain.near.read() == ["three"]
 
 
-@pytest.mark.usefixtures("fast")
 def test_what_does_not_come_soon_is_not_seen(plain: Ends) -> None:
     assert plain.near.transport.glance(SOON) is None
     plain.far.send("late")
     assert plain.near.read() == ["late"]
 
 
-@pytest.mark.usefixtures("fast")
 def test_amid_fragments_nothing_is_seen(plain: Ends) -> None:
     """A text frame there is an error, which is for the library to answer."""
     plain.far.send_frame(TEXT, b"one", fin=False)
@@ -298,7 +295,6 @@ def test_amid_fragments_nothing_is_seen(plain: Ends) -> None:
     assert plain.near.transport.glance(SOON) is None
 
 
-@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("opcode", [BINARY, PING, CLOSE])
 def test_what_is_for_the_library_is_left_to_it(plain: Ends, opcode: int) -> None:
     plain.far.send_frame(opcode)
@@ -312,33 +308,35 @@ def test_what_is_for_the_library_is_left_to_it(plain: Ends, opcode: int) -> None
         assert plain.near.read() == ["behind it"]
 
 
-@pytest.mark.usefixtures("fast")
 def test_after_the_end_nothing_is_seen(plain: Ends) -> None:
     plain.far.abort()
     assert plain.near.transport.glance(SOON) is None
     assert plain.near.lost().code == 1006
 
 
-def test_where_the_libraries_read_nothing_is_seen(
-    plain: Ends, monkeypatch: pytest.MonkeyPatch
+def test_whoever_can_look_says_so(plain: Ends) -> None:
+    assert plain.near.transport.can_glance
+    assert plain.far.transport.can_glance
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_where_the_libraries_read_nobody_can_look(
+    name: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(framing, "FAST", False)
-    plain.far.send("one")
-    assert plain.near.transport.glance(SOON) is None
-    assert plain.near.read() == ["one"]
-
-
-@pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("name", TLS)
-def test_over_tls_nothing_is_seen(name: str, certificates: Certificates) -> None:
     with closing(WEBSOCKETS[name](certificates)) as made:
-        made.far.send("one")
-        assert made.near.transport.glance(SOON) is None
-        assert made.near.read() == ["one"]
+        assert not made.near.transport.can_glance
+
+
+@pytest.mark.parametrize("name", TLS)
+def test_over_tls_nobody_can_look(name: str, certificates: Certificates) -> None:
+    with closing(WEBSOCKETS[name](certificates)) as made:
+        assert not made.near.transport.can_glance
 
 
 def test_a_transport_need_not_be_able_to_look() -> None:
     with closing(memory_ends()) as made:
         made.far.send("one")
+        assert not made.near.transport.can_glance
         assert made.near.transport.glance(SOON) is None
         assert made.near.read() == ["one"]
