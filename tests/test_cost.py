@@ -23,8 +23,8 @@ from tests.support import RawClient
 from wse_sync.transport import framing
 
 CALLS = 200
-BOUND = 320
-"""Of the function calls for one call; the fast path makes 290, the libraries make 425.
+BOUND = 270
+"""Of the function calls for one call; the fast path makes 245, the libraries make 370.
 
 20 of them say whose turn it is to read: they save two changes of the thread, which take longer than
 all others together.

@@ -66,7 +66,8 @@ class Connection(Exchange):
             WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
         """
         data = self.peer.pack_message(type, payload)
-        self._make_room(data, None)
+        self.endpoint.check_size(data)
+        self._make_room(len(data), None)
         with self._lock:
             self._await_acks(len(data), None)
             self._send(data, type)
@@ -135,7 +136,8 @@ class Connection(Exchange):
         deadline = None if timeout is None else monotonic() + timeout
         stamp = reply.stamp = self._callers.new_stamp()
         data = self.peer.pack_call(name, payload, stamp)
-        self._make_room(data, deadline)
+        self.endpoint.check_size(data)
+        self._make_room(len(data), deadline)
         with self._lock:
             self._await_acks(len(data), deadline)
             # In one step: an open call is one whose frame was sent, or waits for a link.
@@ -173,6 +175,8 @@ class Connection(Exchange):
             event = self.peer.receive(seen.data)
         except WseError:
             return None  # whoever reads next gets it as well
+        if isinstance(event, Ack):
+            link.turn.count_ack()
         if not isinstance(event, Answer) or event.stamp != stamp:
             return None
         return event if self._take_answer(link, len(seen.data), seen.taking) else None
@@ -299,7 +303,7 @@ class Connection(Exchange):
     def respond(self, session: Delivery, data: Data) -> None:
         """Answers within the session of the call; if that is over, so is whoever waited."""
         if self.session is session:
-            self._make_room(data, None)
+            self._make_room(len(data), None)
         with self._lock:
             if self.session is session:
                 self._await_acks(len(data), None, is_answer=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import abc
 import json
+import json.encoder
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, Union
 
@@ -122,16 +124,16 @@ class JsonProtocol(Protocol):
             raise ValueError("the JSON is nested too deeply") from None
         if not isinstance(items, list):
             raise ValueError("a frame is a JSON array")
-        frame = Frame(*items[:3]) if items else Frame(None)
-        if not isinstance(frame.type, str) or not frame.type:
+        type, payload, stamp = (*items[:3], None, None, None)[:3]
+        if not isinstance(type, str) or not type:
             raise WseValueError(
                 WSE_ERROR.PROTOCOL_VIOLATION, message="the type of a frame is a non-empty string"
             )
-        if frame.stamp and not isinstance(frame.stamp, str) and frame.type != _WELCOME:
+        if stamp and not isinstance(stamp, str) and type != _WELCOME:
             raise WseValueError(
                 WSE_ERROR.PROTOCOL_VIOLATION, message="the stamp of a frame is a string or null"
             )
-        return frame
+        return _frame((type, payload, stamp))
 
 
 def _is_plain(text: str) -> bool:
@@ -148,9 +150,54 @@ def _refuse_constant(text: str) -> NoReturn:
 _options: Any = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
 _LONG = 4096  # characters; to look for what must be escaped is much faster than to escape
 _ESCAPED = ('"', "\\", "\n", *(chr(code) for code in range(32)))  # RFC 8259, 7
-_encode = json.JSONEncoder(ensure_ascii=False, **_options).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, **_options)
 _encode_ascii = json.JSONEncoder(**_options).encode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+# As Frame(…), without its step through Python.
+_frame: Callable[[tuple[Any, Any, Any]], Frame] = partial(tuple.__new__, Frame)
+
+
+def _encode(value: Any) -> str:
+    if _chunks is None:
+        return _encoder.encode(value)
+    return "".join(_chunks(value, 0))
+
+
+def _make_chunks() -> Callable[[Any, int], Iterable[str]] | None:
+    """What :mod:`json` makes for each text that it encodes, made once; None: it has no such thing.
+
+    It is the same for all texts, and to make it takes longer than to use it on a short one.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return None
+    encoder = _encoder
+    chunks: Callable[[Any, int], Iterable[str]] = make(
+        None,  # what was seen on the way there: see above
+        encoder.default,
+        json.encoder.encode_basestring,
+        None,
+        encoder.key_separator,
+        encoder.item_separator,
+        encoder.sort_keys,
+        encoder.skipkeys,
+        encoder.allow_nan,
+    )
+    return chunks
+
+
+_chunks = _make_chunks()
+
+
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_decoder)["scan_once"]
+
+
+def _decode(text: str) -> Any:
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # blanks before it, or no JSON
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def _refuse(error: Exception, payload: Any) -> NoReturn:

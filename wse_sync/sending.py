@@ -124,15 +124,12 @@ class Sender(abc.ABC):
     def _is_wanted(self, frame: Outgoing) -> bool:
         """Not a call that nobody waits for any more."""
 
-    def _make_room(self, data: Data, deadline: float | None) -> None:
-        """Checks the size of what is to be sent; a client waits until there is room for it."""
-        self.endpoint.check_size(data)
-        if not self._waits_for_room:
-            return
+    def _make_room(self, size: int, deadline: float | None) -> None:
+        """A client waits until there is room for one more frame."""
         link = self._link
-        if link is None or not link.outbox.waiting_bytes:
+        if not self._waits_for_room or link is None or not link.outbox.waiting_bytes:
             return
-        if not link.outbox.wait_for_room(len(data), _until(deadline)):
+        if not link.outbox.wait_for_room(size, _until(deadline)):
             raise _full()
 
     def _await_acks(self, size: int, deadline: float | None, *, is_answer: bool = False) -> None:

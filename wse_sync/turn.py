@@ -38,7 +38,7 @@ _log = logging.getLogger("wse_sync")
 #: The watch looks so often, in seconds. A call that it sees twice gets a stand-in.
 LOOK = 0.005
 #: So many answers in a row, each to the only open call, before the own thread steps aside.
-ANSWERS = 32
+ANSWERS = 8
 #: The own thread reads again when nobody has called for so long, in seconds; at most twice that.
 GRACE = 0.002
 
@@ -170,6 +170,10 @@ class Turn:
     def count_other(self) -> None:
         """Something else came; whoever read it."""
         self._answers = 0
+
+    def count_ack(self) -> None:
+        """An acknowledgement ended the look for an answer: the own thread shall read just that."""
+        self._answers = ANSWERS - 1
 
     @property
     def is_tempted(self) -> bool:

@@ -20,6 +20,7 @@ from tests.behaviour.test_mounted import werkzeug_serving
 from tests.conftest import Connect, MakeClient, MakeRawServer, MakeServer
 from tests.programs import Program
 from tests.support import (
+    ACK,
     PATIENCE,
     RESPONSE,
     Pair,
@@ -701,6 +702,33 @@ def test_16_whatever_stands_beside_an_answer_arrives_once(
         assert client.call("odd") == 1
         assert got.wait_for(number) == [1] * number
         aside(lambda: link_of(client), lambda: client.call("echo"))
+
+
+@pytest.mark.usefixtures("eager")
+def test_for_an_acknowledgement_the_own_thread_reads_one_answer_and_steps_aside_again(
+    make_raw_server: MakeRawServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "GRACE", 1.0)
+
+    acknowledged = Recorder()
+
+    def script(peer: RawPeer) -> None:
+        peer.grant()
+        count = 0
+        while (received := peer.recv())[0] != "close":
+            _, payload, stamp = json.loads(received[1])
+            if stamp:
+                count += 1
+                acknowledged.add(count)
+                peer.socket.sendall(encoded(frame(ACK, count), frame(RESPONSE, payload, stamp)))
+
+    client = connect(make_raw_server(script), reconnect=True)
+    aside(lambda: link_of(client), lambda: client.call("echo"))
+    monkeypatch.setattr(turn, "ANSWERS", 1000)
+    for number in range(3):
+        assert client.call("echo", number) == number
+        wait_until(lambda: link_of(client).turn._state is turn._FREE, "it has stepped aside")
+        assert client.connection.session.acknowledged == acknowledged.items[-1]
 
 
 def end_amid_a_frame(peer: RawPeer) -> None:

@@ -5,6 +5,8 @@ State and data only: no socket, thread, clock, logger or callback.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Union
 
 from ..checks import bad_type, bad_value
@@ -48,6 +50,10 @@ class Ack(NamedTuple):
 
 
 Event = Union[Message, Call, Answer, Ack]
+
+# As Answer(…) and Call(…), without their step through Python.
+_answer: Callable[[tuple[Any, Any, bool]], Answer] = partial(tuple.__new__, Answer)
+_call: Callable[[tuple[Any, Any, Any]], Call] = partial(tuple.__new__, Call)
 
 
 class Peer:
@@ -103,19 +109,18 @@ class Peer:
         Raises:
             WseError: It cannot be unpacked, or has no business after the welcome.
         """
-        frame = unpack(self._protocol, data)
-        type, payload, stamp = frame
+        type, payload, stamp = unpack(self._protocol, data)
         if type == self._response:
-            return Answer(stamp, payload, False)
+            return _answer((stamp, payload, False))
         if type == self._response_error:
-            return Answer(stamp, payload, True)
+            return _answer((stamp, payload, True))
         if type == self._ack:
             return Ack(payload)
         if type in self._internal:
             raise WseError(
                 WSE_ERROR.PROTOCOL_VIOLATION, message=f"{type!r} has no meaning after the welcome"
             )
-        return Call(type, payload, stamp) if stamp else Message(type, payload)
+        return _call((type, payload, stamp)) if stamp else Message(type, payload)
 
 
 def unpack(protocol: Protocol, data: Data) -> Frame:

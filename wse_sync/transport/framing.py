@@ -193,9 +193,9 @@ class Input:
         """The text of the frame at the front; None if it is none."""
         buffer, start = self._buffer, self._start + body
         data = buffer[start : start + size]
-        if self._mask:
-            data = _mask(data, buffer[start - _MASK_BYTES : start])
         try:
+            if self._mask:
+                return str(_mask(data, buffer[start - _MASK_BYTES : start]), "utf-8")
             return str(data, "utf-8")
         except UnicodeDecodeError:
             return None
@@ -244,6 +244,11 @@ class Input:
 
 def encode(data: Data, opcode: int | None = None) -> bytes:
     """A frame of a server: a text message of ``str``, a binary one of ``bytes``."""
+    if isinstance(data, str):
+        body = data.encode()
+        if len(body) <= _SHORT:
+            return _TEXT_HEADERS[len(body)] + body
+        return _header(TEXT, len(body), 0) + body
     body, opcode = _body(data, opcode)
     return _header(opcode, len(body), 0) + body
 
@@ -266,7 +271,7 @@ def _body(data: Data, opcode: int | None) -> tuple[bytes, int]:
     return data, BINARY if opcode is None else opcode
 
 
-def _mask(data: bytes, key: bytes) -> bytes:
+def _mask(data: bytes, key: bytes) -> bytes | bytearray:
     """Masks and unmasks (RFC 6455, 5.3)."""
     size = len(data)
     if size > _LARGE:
@@ -274,10 +279,13 @@ def _mask(data: bytes, key: bytes) -> bytes:
         for place, byte in enumerate(key):
             table = bytes(map(byte.__xor__, range(256)))
             masked[place::_MASK_BYTES] = data[place::_MASK_BYTES].translate(table)
-        return bytes(masked)
+        return masked
     # As one number each: the fastest exclusive-or that plain Python has, up to that size.
     keys = int.from_bytes((key * (size // _MASK_BYTES + 1))[:size], "big")
     return (int.from_bytes(data, "big") ^ keys).to_bytes(size, "big")
+
+
+_TEXT_HEADERS = [bytes((_WHOLE_TEXT, size)) for size in range(_SHORT + 1)]
 
 
 def _header(opcode: int, size: int, masked: int) -> bytes:
