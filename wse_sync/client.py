@@ -150,13 +150,20 @@ class WseClient(Endpoint):
                 solution and there is no solver (INVALID_CRA_HANDLER).
         """
         check_seconds(timeout=timeout)
-        life = self._begin(Target(self.url, identity, check_meta(meta)))
-        if life is None:
-            raise WseError(
-                WSE_ERROR.CLIENT_ALREADY_CONNECTED,
-                message=f"it is {self._status}: disconnect() first, or jump() elsewhere",
-            )
-        return life.welcome(timeout)
+        target = Target(self.url, identity, check_meta(meta))
+        before = self._life
+        try:
+            life = self._begin(target)
+            if life is not None:
+                return life.welcome(timeout)
+        except KeyboardInterrupt:  # before the wait, maybe
+            if self._life is not before:
+                self.disconnect(timeout=_SLICE)
+            raise
+        raise WseError(
+            WSE_ERROR.CLIENT_ALREADY_CONNECTED,
+            message=f"it is {self._status}: disconnect() first, or jump() elsewhere",
+        )
 
     def jump(
         self, url: str, identity: Any = KEEP, meta: Any = KEEP, *, timeout: float | None = None
@@ -216,14 +223,7 @@ class WseClient(Endpoint):
         loop.rest(max(0.0, deadline - monotonic()))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Blocks until the client is offline for good.
-
-        Args:
-            timeout: In seconds; None: no limit.
-
-        Returns:
-            Whether it is.
-        """
+        """Blocks until it is offline for good; False after ``timeout`` seconds (None: no limit)."""
         check_seconds(timeout=timeout)
         deadline = math.inf if timeout is None else monotonic() + timeout
         with self._state:

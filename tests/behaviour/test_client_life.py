@@ -35,6 +35,7 @@ from wse_sync import (
     WseClient,
     WseError,
 )
+from wse_sync.life import Life
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
@@ -1327,6 +1328,20 @@ except KeyboardInterrupt:
     print("interrupted")
 print(client.wait(10), client.status)
 """
+
+
+def test_34_ctrl_c_before_connect_waits_disconnects(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Life, "welcome", interrupt)
+    with silent_listener() as url:
+        client = make_client(url, reconnect=True)
+        with pytest.raises(KeyboardInterrupt):
+            client.connect("ann")
+        assert client.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("where", ["dialing", "waiting"])

@@ -608,10 +608,21 @@ def test_37_many_answers_are_acknowledged(ready: WseClient) -> None:
     assert len(ready.connection.session._kept) < 300
 
 
-def test_23_the_time_of_a_call_that_looks_for_its_answer_runs_out(ready: WseClient) -> None:
-    with pytest.raises(TimeoutError):
-        ready.call("echo", timeout=0)
-    assert ready.call("echo", 1) == 1
+@pytest.mark.usefixtures("eager")
+def test_23_the_time_of_a_call_that_looks_for_its_answer_runs_out(
+    make_server: MakeServer, connect: Connect
+) -> None:
+    server = make_server()
+    block = Block()
+    server.register("block", block)
+    server.register("echo", lambda conn, payload: payload)
+    client = connect(server)
+    aside(lambda: link_of(client), lambda: client.call("echo"))
+    for timeout in (0.0, 0.001, 0.05):
+        with pytest.raises(TimeoutError):
+            client.call("block", timeout=timeout)
+        assert client.call("echo", timeout) == timeout
+    block.go.set()
 
 
 def test_27_threads_that_call_when_one_of_them_reads(ready: WseClient) -> None:
