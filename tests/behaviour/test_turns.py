@@ -284,6 +284,8 @@ def test_the_limit_of_calls_holds_for_those_that_readers_serve(
     with pytest.raises(TimeoutError):
         second.call("here", timeout=0.05)
     waits = second.submit("here")
+    # That which nobody waits for any more, and this one.
+    wait_until(lambda: len(server.workers._backlog) == 2, "both wait for a place")
     block.go.set()
     blocked.result(PATIENCE)
     assert waits.result(PATIENCE).startswith("wse-worker-")

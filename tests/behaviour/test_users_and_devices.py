@@ -202,9 +202,11 @@ def test_13_joined_once_connected_for_each_disconnected_for_each_left_once(
     server = make_server(conn_per_user=3)
     server.register("who", lambda conn, payload: conn.conn_id)
     lives = note_lives(server)
-    devices = [connect(server, "ann", {"device": number}) for number in range(3)]
+    devices = []
+    for number in range(3):
+        devices.append(connect(server, "ann", {"device": number}))
+        lives.wait_until(has("connected", number + 1))  # of different connections, in no order
     ids = [device.call("who") for device in devices]
-    lives.wait_until(has("connected", 3))
     assert named(lives, "joined") == [("joined", "ann", {"device": 0})]
     assert named(lives, "connected") == [("connected", conn_id) for conn_id in ids]
     devices[1].disconnect("one")
