@@ -41,6 +41,7 @@ from wse_sync import (
     WseConnection,
     WseError,
     WseServer,
+    link,
     procedures,
     turn,
 )
@@ -722,6 +723,7 @@ def test_for_an_acknowledgement_the_own_thread_reads_one_answer_and_steps_aside_
     make_raw_server: MakeRawServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turn, "GRACE", 1.0)
+    monkeypatch.setattr(link, "_SOON", PATIENCE)  # on a slow machine, too
 
     acknowledged = Recorder()
 

@@ -163,7 +163,11 @@ class Dialer:
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
                 failure = error
-        raise failure or OSError(f"{parts.hostname} has no address")
+        try:
+            raise failure or OSError(f"{parts.hostname} has no address")
+        finally:
+            # It and its traceback would hold each other, and the socket that ssl made and gave up.
+            failure = None
 
     def _make(self, **options: Any) -> Any:
         """Makes the library's object."""
