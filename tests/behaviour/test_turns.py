@@ -461,9 +461,11 @@ def test_45_a_server_that_was_closed_amid_calls_is_kept_by_nobody(
 
 
 FORK = """
-import math, os, threading
+import math, os, threading, warnings
 from wse_sync import WseClient, WseServer, procedures
 
+# From 3.12 on: a thread may be left that is about to end. What a fork makes of threads is tested.
+warnings.simplefilter("ignore", DeprecationWarning)
 procedures.QUICK, procedures.QUICK_RUNS = math.inf, 0
 
 
