@@ -46,13 +46,16 @@ LAYERS = (
         ),
     ),
     ("sides", ("life", "registry", "auth", "sessions")),
-    ("entry", ("wsgi", "standalone")),
+    ("entry", ("script", "wsgi", "standalone")),
     ("ends", ("client", "server")),
     ("names", ("__init__", "__main__")),
 )
 
 # Neither of the two sides imports the other, whatever their layers allow.
-STRANGERS = (("client", "life"), ("registry", "auth", "sessions", "server", "wsgi", "standalone"))
+STRANGERS = (
+    ("client", "life"),
+    ("registry", "auth", "sessions", "server", "script", "wsgi", "standalone"),
+)
 
 # The one module that imports each third-party package.
 THIRD_PARTY = {

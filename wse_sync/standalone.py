@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from types import SimpleNamespace
 from typing import IO, Any, cast
+from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 from .loop import loop
@@ -281,7 +282,9 @@ class _Handler(ServerHandler):
 
     os_environ: dict[str, str] = {}  # noqa: RUF012  (an instance variable to the base class)
     environ: dict[str, Any]
+    headers: Headers
     request_handler: _Request
+    status: str
 
     def setup_environ(self) -> None:
         super().setup_environ()
@@ -294,6 +297,12 @@ class _Handler(ServerHandler):
             self.close()
         else:
             super().finish_response()
+
+    def cleanup_headers(self) -> None:
+        super().cleanup_headers()
+        if self.status.startswith("304"):
+            # That would be of what the browser has, and not nothing (RFC 9110, 8.6).
+            del self.headers["Content-Length"]
 
     def log_exception(self, exc_info: Any) -> None:
         _log.error("the WSGI app raised", exc_info=exc_info)

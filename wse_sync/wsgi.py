@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from . import script
 from .sessions import WseConnection
 from .transport.accepted import AcceptedTransport, HandshakeFailed
 from .transport.stream import open_stream
@@ -46,7 +47,7 @@ class _Refusal(NamedTuple):
 def answer(
     server: WseServer, environ: dict[str, Any], start_response: Callable[..., Any]
 ) -> Iterable[bytes]:
-    """Answers a request: with a connection, with the HTTP app, or with a reason why not."""
+    """Answers a request: with a connection, the script, the HTTP app, or a reason why not."""
     refusal = _examine(server, environ)
     if refusal is None:
         refusal = _serve(server, environ)
@@ -55,6 +56,8 @@ def answer(
         # listener sends nothing.
         start_response("200 OK", [("Content-Length", "0")])
         return []
+    if refusal.status is HTTPStatus.UPGRADE_REQUIRED and script.is_asked_for(server.path, environ):
+        return script.answer(environ, start_response)
     if refusal.status in _NOT_OURS and server.http_app is not None:
         return server.http_app(environ, start_response)
     body = f"{refusal.text}\n".encode()

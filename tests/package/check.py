@@ -69,10 +69,10 @@ def check_sdist(sdist: Path) -> None:
 
 
 def check_wheel(wheel: Path) -> None:
-    """The wheel holds every file of the package, py.typed included, and nothing else."""
+    """The wheel holds every file of the package, those that are no Python too, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    sources = [*PACKAGE.rglob("*.py"), PACKAGE / "py.typed"]
+    sources = [*PACKAGE.rglob("*.py"), *PACKAGE.glob("static/*.js"), PACKAGE / "py.typed"]
     wanted = {source.relative_to(ROOT).as_posix() for source in sources}
     expect(names == wanted, f"wheel and checkout differ in {sorted(names ^ wanted)}")
 
