@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -31,7 +31,11 @@ class Lane:
         self.raised: list[BaseException] = []
 
     def __call__(self, type: Any, *arguments: Any) -> bool:
-        return self._channel.deliver(type, arguments, self.raised.append)
+        return self._channel.deliver(type, arguments, self.raised.append, call)
+
+
+def call(handler: Callable[..., Any], *arguments: Any) -> Any:
+    return handler(*arguments)
 
 
 def made() -> tuple[Channel, Lane]:

@@ -6,7 +6,7 @@ import gc
 import random
 import threading
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 import blinker
 import pytest
@@ -23,7 +23,12 @@ class Endpoint:
 def made(*names: str, sticky: bool = False) -> tuple[Signal, list[BaseException]]:
     """A signal, and what its receivers raised."""
     raised: list[BaseException] = []
-    return Signal(names or ("code", "reason"), raised.append, sticky=sticky), raised
+    return Signal(names or ("code", "reason"), into(raised), sticky=sticky), raised
+
+
+def into(raised: list[BaseException]) -> Callable[[BaseException, Any], None]:
+    """A report that notes the errors."""
+    return lambda error, connection: raised.append(error)
 
 
 def test_a_plain_handler_gets_the_values_in_order() -> None:
@@ -57,7 +62,7 @@ def test_a_receiver_gets_the_endpoint_and_the_values_by_name() -> None:
 
 def test_a_signal_may_have_no_values() -> None:
     raised: list[BaseException] = []
-    signal = Signal((), raised.append)
+    signal = Signal((), into(raised))
     got = Recorder()
     signal(lambda: got.add("happened"))
     signal.settle(Endpoint())
@@ -403,7 +408,7 @@ def test_many_threads_may_bind_unbind_and_settle() -> None:
 
 
 def test_the_signals_of_a_server() -> None:
-    signals = ServerSignals(lambda error: None, lambda error: None)
+    signals = ServerSignals(into([]), into([]))
     assert {name: signal.names for name, signal in vars(signals).items()} == {
         "joined": ("client", "meta"),
         "left": ("client", "code", "reason"),
@@ -417,7 +422,7 @@ def test_the_signals_of_a_server() -> None:
 
 
 def test_the_signals_of_a_client() -> None:
-    signals = ClientSignals(lambda error: None, lambda error: None)
+    signals = ClientSignals(into([]), into([]))
     assert {name: signal.names for name, signal in vars(signals).items()} == {
         "connected": (),
         "ready": ("welcome",),
@@ -434,7 +439,7 @@ def test_an_error_in_a_handler_of_the_error_signal_does_not_go_round(
 ) -> None:
     reported: list[BaseException] = []
     last: list[BaseException] = []
-    signals = kind(reported.append, last.append)
+    signals = kind(into(reported), into(last))
     error = ValueError("no")
 
     def fail(*values: Any) -> None:
@@ -449,7 +454,7 @@ def test_an_error_in_a_handler_of_the_error_signal_does_not_go_round(
 
 
 def test_the_repr_helps_at_a_prompt() -> None:
-    signals = ClientSignals(lambda error: None, lambda error: None)
+    signals = ClientSignals(into([]), into([]))
     assert "ready" in repr(signals) and "closed" in repr(signals)
     assert repr(signals.closed) == "<Signal (code, reason), 0 receivers>"
     signals.closed(print)

@@ -172,7 +172,7 @@ class Admission:
         if generator is None:
             self._identify()
             return
-        quest = generator(self._auth)
+        quest = self._server.run_handler(self._connection, generator, self._auth)
         if not self._decided:
             self._auth.challenge = Challenge(quest, None)
             self.link.send(self.handshake.ask(quest))
@@ -180,7 +180,7 @@ class Admission:
     def _identify(self) -> None:
         assert self._auth is not None
         self._connection.lane.hold()
-        self._server.identify(self._auth)
+        self._server.run_handler(self._connection, self._server.identify, self._auth)
 
     def refuse(self) -> None:
         """Carries out :meth:`AuthRequest.refuse`."""

@@ -127,7 +127,11 @@ class Channel:
         return inbox
 
     def deliver(
-        self, type: Any, arguments: tuple[Any, ...], report: Callable[[BaseException], None]
+        self,
+        type: Any,
+        arguments: tuple[Any, ...],
+        report: Callable[[BaseException], None],
+        run: Callable[..., Any],
     ) -> bool:
         """Runs what is bound to a type; False if nothing is.
 
@@ -135,6 +139,7 @@ class Channel:
             type: Of the message.
             arguments: For the handlers, the payload last.
             report: Gets what handlers raise.
+            run: Gets each handler and its arguments, and calls it.
         """
         with self._lock:
             handlers = self._handlers.get(type, [])
@@ -143,7 +148,7 @@ class Channel:
             inboxes = [inbox for inbox in self._inboxes if inbox.wants(type)]
         for handler, _ in handlers:
             try:
-                handler(*arguments)
+                run(handler, *arguments)
             except BaseException as error:
                 report(error)
         taken = [inbox.put((*arguments[:-1], type, arguments[-1])) for inbox in inboxes]

@@ -297,7 +297,8 @@ class Connection(Exchange):
         assert isinstance(event, Message)
         arguments = (*self.endpoint.arguments(self), event.payload)
         report = partial(self.endpoint.report, connection=self)
-        if not self.endpoint.channel.deliver(event.type, arguments, report):
+        run = partial(self.endpoint.run_handler, self)
+        if not self.endpoint.channel.deliver(event.type, arguments, report, run):
             self.endpoint.settle_ignored(self, event)
 
     def respond(self, session: Delivery, data: Data) -> None:

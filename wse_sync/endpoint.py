@@ -125,6 +125,15 @@ class Endpoint(abc.ABC):
     def settle_ignored(self, connection: Connection, message: Message) -> None:
         """Sends the signal of a message without a handler."""
 
+    def run_handler(
+        self, connection: Connection, handler: Callable[..., Any], *arguments: Any, **values: Any
+    ) -> Any:
+        """Calls code of users that has to do with a connection.
+
+        The one place for all of it: who serves inside a framework puts its context around it here.
+        """
+        return handler(*arguments, **values)
+
     def check_size(self, data: Data) -> None:
         """Refuses what the other side would refuse, if its limit is the same as ours."""
         limit = self.max_message_bytes
@@ -141,7 +150,7 @@ class Endpoint(abc.ABC):
         self.log.error("a handler raised %s", type(error).__name__, exc_info=error)
         self.settle_error(error, connection)
 
-    def last_resort(self, error: BaseException) -> None:
+    def last_resort(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler of the error signal raised: there is nobody else to tell."""
         self.log.error("a handler of the error signal raised", exc_info=error)
 

@@ -11,6 +11,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +28,8 @@ from .protocol import Protocol
 from .registry import Registry, WseIdentity
 from .sending import Packed
 from .sessions import WseConnection
-from .signals import ServerSignals
+from .signals import ServerSignals, Signal
+from .workers import Task
 from .wsgi import answer
 
 if TYPE_CHECKING:
@@ -365,13 +367,20 @@ class WseServer(Endpoint):
         return (connection,)
 
     def settle_error(self, error: BaseException, connection: Connection | None) -> None:
-        self.when.error.settle(self, error, connection)
+        self.when.error.settle(self, error, connection, connection=connection)
 
     def settle_ignored(self, connection: Connection, message: Message) -> None:
-        self.when.ignored.settle(self, connection, message.type, message.payload)
+        values = connection, message.type, message.payload
+        self.when.ignored.settle(self, *values, connection=connection)
 
-    def _report_from_signal(self, error: BaseException) -> None:
-        self.report(error)
+    def happened(self, signal: Signal, connection: WseConnection, *values: Any) -> Task:
+        """What tells the handlers of a signal of something that a connection did."""
+        return partial(signal.settle, self, *values, connection=connection)
+
+    def _report_from_signal(
+        self, error: BaseException, connection: Connection | None = None
+    ) -> None:
+        (self if connection is None else connection.endpoint).report(error, connection)
 
     def __repr__(self) -> str:
         where = self.url if self._listener is not None else "not listening"

@@ -34,7 +34,8 @@ def answer(connection: Connection, session: Delivery, call: Call) -> None:
         return
     begun = perf_counter()
     try:
-        result = procedure.handler(*endpoint.arguments(connection), call.payload)
+        arguments = (*endpoint.arguments(connection), call.payload)
+        result = endpoint.run_handler(connection, procedure.handler, *arguments)
     except BaseException as error:
         _answer_failure(connection, session, call, error)
         return

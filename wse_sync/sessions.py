@@ -159,7 +159,7 @@ class WseConnection(Connection):
                 self._window = loop.call_later(window, partial(self.expire, self.links))
                 # Here, so that nothing of the next link comes before it.
                 suspended = self._server.when.suspended
-                self.lane.leave(link, partial(suspended.settle, self._server, self))
+                self.lane.leave(link, self._server.happened(suspended, self, self))
             if self._patience is not None:
                 self._patience.cancel()
                 self._patience = None
@@ -177,10 +177,10 @@ class WseConnection(Connection):
 
     def _bury(self, link: Link | None, code: int, reason: str) -> None:
         """Says that the connection is gone."""
-        tasks = [partial(self._server.when.disconnected.settle, self._server, self, code, reason)]
-        if self._server.registry.remove(self):
-            left = self._server.when.left
-            tasks.append(partial(left.settle, self._server, self._client, code, reason))
+        server, when = self._server, self._server.when
+        tasks = [server.happened(when.disconnected, self, self, code, reason)]
+        if server.registry.remove(self):
+            tasks.append(server.happened(when.left, self, self._client, code, reason))
         self.lane.leave(link, *tasks)
 
     # The end of a session; any thread
@@ -297,10 +297,10 @@ class WseConnection(Connection):
             return
         if evicted is not None:
             evicted.end(_NORMAL, WSE_REASON.CLIENTS_CONCURRENCY)
-        when = self._server.when
-        tasks = [partial(when.connected.settle, self._server, self)]
+        server, when = self._server, self._server.when
+        tasks = [server.happened(when.connected, self, self)]
         if first:
-            tasks.insert(0, partial(when.joined.settle, self._server, self._client, self.meta))
+            tasks.insert(0, server.happened(when.joined, self, self._client, self.meta))
         self.lane.release(*tasks)
 
     def _welcome(self, admission: Admission, payload: Any, *, resumed: bool) -> Data:
@@ -383,7 +383,7 @@ class WseConnection(Connection):
         self.lane.enter(newcomer.arrival)
         self.session.resume(received)
         self._begin(newcomer.arrival, welcome)
-        self.lane.post(partial(self._server.when.resumed.settle, self._server, self))
+        self.lane.post(self._server.happened(self._server.when.resumed, self, self))
         newcomer.lane.hand_over(self.lane)
 
     def __repr__(self) -> str:

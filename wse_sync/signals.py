@@ -17,7 +17,7 @@ from .checks import check_callable
 __all__ = ["ClientSignals", "ServerSignals", "Signal"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-Report = Callable[[BaseException], None]
+Report = Callable[[BaseException, Any], None]
 
 
 class _OrderedSet:
@@ -57,7 +57,7 @@ class Signal(blinker.Signal):
 
     Args:
         names: Of the values, in order.
-        report: Where errors of receivers go.
+        report: Where errors of receivers go, and the connection that they have to do with, if any.
         sticky: Whether a handler that comes late is called at once with the latest values.
     """
 
@@ -93,7 +93,7 @@ class Signal(blinker.Signal):
             try:
                 receiver(latest[0], **latest[1])
             except Exception as error:  # Ctrl-C is for the caller, whose thread this is
-                self._report(error)
+                self._report(error, None)
         return receiver
 
     def disconnect(self, receiver: Callable[..., Any], sender: Any = blinker.ANY) -> None:
@@ -111,21 +111,32 @@ class Signal(blinker.Signal):
         with self._lock:
             super()._disconnect(receiver_id, sender_id)
 
-    def settle(self, sender: Any, *values: Any) -> None:
-        """Lets it happen: runs the receivers, each on its own account."""
+    def settle(self, sender: Any, *values: Any, connection: Any = None) -> None:
+        """Lets it happen: runs the receivers, each on its own account.
+
+        Args:
+            sender: The endpoint.
+            values: What receivers get.
+            connection: Whose handlers they are, if there is one.
+        """
         named = dict(zip(self.names, values))
         with self._lock:
             if self._sticky:
                 self._latest = sender, named
             receivers = [] if self.is_muted else list(self.receivers_for(sender))
         for receiver in receivers:
-            self._run(receiver, sender, named)
+            self._run(receiver, sender, named, connection)
 
-    def _run(self, receiver: Callable[..., Any], sender: Any, values: dict[str, Any]) -> None:
+    def _run(
+        self, receiver: Callable[..., Any], sender: Any, values: dict[str, Any], connection: Any
+    ) -> None:
         try:
-            receiver(sender, **values)
+            if connection is None:
+                receiver(sender, **values)
+            else:
+                connection.endpoint.run_handler(connection, receiver, sender, **values)
         except BaseException as error:
-            self._report(error)
+            self._report(error, connection)
 
     def __bool__(self) -> bool:
         """Whether anything happens when it is settled."""
@@ -158,7 +169,7 @@ class ServerSignals(_Signals):
         ignored: ``(conn, type, payload)``: a message for which there is no handler.
     """
 
-    def __init__(self, report: Callable[[BaseException], None], last_resort: Report) -> None:
+    def __init__(self, report: Report, last_resort: Report) -> None:
         self.joined = Signal(("client", "meta"), report)
         self.left = Signal(("client", "code", "reason"), report)
         self.connected = Signal(("conn",), report)
@@ -182,7 +193,7 @@ class ClientSignals(_Signals):
         ignored: ``(type, payload)``: a message for which there is no handler.
     """
 
-    def __init__(self, report: Callable[[BaseException], None], last_resort: Report) -> None:
+    def __init__(self, report: Report, last_resort: Report) -> None:
         self.connected = Signal((), report)
         self.ready = Signal(("welcome",), report, sticky=True)
         self.closed = Signal(("code", "reason"), report)

@@ -1,0 +1,258 @@
+"""WSE inside Flask applications: an extension that serves the WebSocket beside their pages.
+
+A :class:`WseFlask` is what the handlers are bound to. Each application that it is given gets a
+server of its own, with its own users and settings, which runs those handlers in the application's
+context. Nothing is started before the first connection comes: neither in the process of a reloader
+that only watches, nor before a fork.
+
+Threads: applications are given before requests come in; everything else from any thread. No lock of
+its own. ``_apps`` is only added to, and read in one step.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import io
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import flask
+
+from .auth import AuthRequest
+from .checks import bad_type, bad_value, check_seconds
+from .connection import Connection
+from .registry import WseIdentity
+from .server import GeneratorT, WseServer
+from .sessions import WseConnection
+
+__all__ = ["WseFlask"]
+
+_NAME = "wse"
+_SERVER = "wse.server"  # where an application keeps its server
+_PREFIX = "WSE_"
+_NOT_OPTIONS = frozenset({"self", "identify", "host", "port", "http_app", "ssl_context"})
+_OPTIONS = frozenset(inspect.signature(WseServer.__init__).parameters) - _NOT_OPTIONS
+_GOODBYE = 1.0  # s for it, when the process ends
+
+
+class WseFlask(WseServer):
+    """A :class:`wse_sync.WseServer` that is a Flask extension.
+
+    Every handler (identify, a challenge generator, channels, procedures, signals) runs in a request
+    context of its own, made of the connection's handshake: ``current_app``, ``request``, ``g``,
+    ``session`` and what builds on them, such as Flask-Login's ``current_user``, work in it, and
+    what is done at the end of a request is done when the handler returns. ``session`` can be read;
+    no response takes changes back to the browser. Functions for ``before_request`` do not run.
+
+    To send, to call and to drop need no context. With one application that is all there is to it.
+    With several, ``clients``, ``send``, ``broadcast`` and ``drop_client`` mean that of the current
+    context; see :meth:`of`.
+
+    Two endpoints are added: ``url_for("wse")`` is the path of the WebSocket, and
+    ``url_for("wse_script")`` that of the browser's client.
+
+    Args:
+        app: The application; None: :meth:`init_app` comes later.
+        identify: Decides who comes in, as for :class:`wse_sync.WseServer`.
+        path: The URL path of the WebSocket.
+        options: Those of :class:`wse_sync.WseServer`, except for those of a listener of its own.
+            What ``app.config`` says under their names, like ``WSE_MAX_CONNECTIONS``, comes first.
+
+    Raises:
+        WseError: There is no identify handler (IDENTIFY_HANDLER_MISSING).
+        WseTypeError, WseValueError: An option makes no sense.
+    """
+
+    def __init__(
+        self,
+        app: flask.Flask | None = None,
+        *,
+        identify: Callable[[AuthRequest], object],
+        path: str = "/ws",
+        **options: Any,
+    ) -> None:
+        unknown = sorted(options.keys() - _OPTIONS)
+        if unknown:
+            raise bad_type(f"WseFlask has no option {unknown[0]!r}; it has {_listed(_OPTIONS)}")
+        if not isinstance(path, str):
+            raise bad_type(f"path is the URL path of the WebSocket, not {path!r}")
+        self._options = {"path": path, **options}
+        super().__init__(identify, **self._options)
+        self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: flask.Flask) -> None:
+        """Serves an application, too; before its first request.
+
+        Raises:
+            WseValueError: It has been given a WseFlask before, or a setting makes no sense.
+            WseTypeError: Likewise.
+        """
+        if _NAME in app.extensions:
+            raise bad_value(f"{app} has a WseFlask already")
+        options = {**self._options, **_settings(app.config)}
+        server = _AppServer(self, app, options)
+        _add_endpoints(app, options["path"])
+        app.wsgi_app = server.wsgi_app  # type: ignore[method-assign]
+        app.extensions[_NAME] = self
+        app.extensions[_SERVER] = server
+        self._apps.add(app)
+        _servers.add(server)
+
+    def of(self, app: flask.Flask | None = None) -> WseServer:
+        """The server of one application.
+
+        Args:
+            app: Which; None: that of the current context, or the only one.
+
+        Raises:
+            WseValueError: There is none, or it is not clear which.
+        """
+        apps = list(self._apps)
+        if app is None and flask.has_app_context():
+            current = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+            app = current if current in apps else None
+        if app is None and len(apps) == 1:
+            app = apps[0]
+        if app is None and apps:
+            raise bad_value(
+                f"this WseFlask serves {len(apps)} applications: say so in the context of one"
+                " (with app.app_context():), or to wse.of(app)"
+            )
+        if app not in apps:
+            raise bad_value("this WseFlask does not serve it: wse.init_app(app) comes first")
+        server: WseServer = app.extensions[_SERVER]
+        return server
+
+    @property
+    def clients(self) -> Mapping[Any, WseIdentity]:
+        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over."""
+        return self.of().clients
+
+    def broadcast(self, type: Any, payload: Any = None) -> int:
+        """Sends a message to everyone in this process; see :meth:`wse_sync.WseServer.broadcast`."""
+        return self.of().broadcast(type, payload)
+
+    def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
+        return self.of().send_to(connections, type, payload)
+
+    def use_challenge(self, generator: GeneratorT) -> GeneratorT:
+        super().use_challenge(generator)
+        for app in list(self._apps):
+            app.extensions[_SERVER].generator = generator
+        return generator
+
+    def wsgi_app(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """The application with its WebSocket; ``app.wsgi_app`` is the same."""
+        return self.of().wsgi_app(environ, start_response)
+
+    def start(self) -> WseServer:
+        """Not here: whoever serves the application listens.
+
+        Raises:
+            WseValueError: Always.
+        """
+        raise bad_value("the application is served by flask run or gunicorn, this comes with it")
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Ends the connections of every application, as :meth:`wse_sync.WseServer.close`.
+
+        It is called when the process ends.
+        """
+        check_seconds(timeout=timeout)
+        for app in list(self._apps):
+            app.extensions[_SERVER].close(timeout)
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(app.name for app in self._apps))
+        return f"<WseFlask {self.path} of {names or 'no application yet'}>"
+
+
+class _AppServer(WseServer):
+    """The server of one application. What is bound to the extension is bound to it."""
+
+    def __init__(self, extension: WseFlask, app: flask.Flask, options: dict[str, Any]) -> None:
+        super().__init__(extension.identify, http_app=app.wsgi_app, **options)
+        self.channel = extension.channel
+        self.procedures = extension.procedures
+        self.when = extension.when
+        self.generator = extension.generator
+        self.serves_in: int | None = None
+        self._app = app
+        self._warned = False
+
+    def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
+        self.serves_in = os.getpid()
+        return super().admit(make)
+
+    def run_handler(
+        self, connection: Connection, handler: Callable[..., Any], *arguments: Any, **values: Any
+    ) -> Any:
+        assert isinstance(connection, WseConnection)
+        with self._app.request_context(_environ_of(connection)) as context:
+            try:
+                return handler(*arguments, **values)
+            finally:
+                if context.session.modified and not self._warned:
+                    self._warned = True
+                    self.log.warning(
+                        "a handler changed flask.session: no response takes that to the browser,"
+                        " so it is lost (said once)"
+                    )
+
+
+def _environ_of(connection: WseConnection) -> dict[str, Any]:
+    """That of the handshake, for one request context: contexts write into theirs, and end it."""
+    return {**connection.environ, "wsgi.input": io.BytesIO(), "werkzeug.request": None}
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the settings of an application name."""
+    named = {
+        key[len(_PREFIX) :].lower(): value
+        for key, value in config.items()
+        if key.startswith(_PREFIX)
+    }
+    unknown = sorted(named.keys() - _OPTIONS)
+    if unknown:
+        raise bad_value(
+            f"app.config has {_PREFIX}{unknown[0].upper()}, which is no setting;"
+            f" they are {_PREFIX}… with {_listed(_OPTIONS)}"
+        )
+    return named
+
+
+def _add_endpoints(app: flask.Flask, path: str) -> None:
+    """For ``url_for``, and so that handlers have an endpoint. The server comes before all of it."""
+    # At the root a page may live as well; elsewhere a request that is no upgrade is a mistake.
+    app.add_url_rule(path, _NAME, _say_what_it_is, build_only=path == "/")
+    app.add_url_rule(path, f"{_NAME}_socket", _say_what_it_is, websocket=True)
+    app.add_url_rule(f"{path.rstrip('/')}/wse.js", f"{_NAME}_script", build_only=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _say_what_it_is() -> tuple[str, int]:
+    """The view of a request that is no upgrade."""
+    return "This is a WebSocket: connect with a WSE client.\n", HTTPStatus.UPGRADE_REQUIRED
+
+
+_servers: weakref.WeakSet[_AppServer] = weakref.WeakSet()
+
+
+@atexit.register
+def _say_goodbye() -> None:
+    """Has clients come back to the next process. One that was forked off says nothing: the sockets
+    that it has are copies."""
+    for server in list(_servers):
+        if server.serves_in == os.getpid():
+            server.close(_GOODBYE)
