@@ -19,9 +19,9 @@ from wsgiref.util import setup_testing_defaults
 import flask
 import pytest
 import websocket
-from werkzeug.serving import make_server as make_werkzeug_server
 
 from tests.conftest import Connect, MakeClient, MakeRawClient, MakeServer
+from tests.hosts import werkzeug_serving
 from tests.programs import Program
 from tests.support import (
     PATIENCE,
@@ -35,7 +35,7 @@ from tests.support import (
 from wse_sync import WSE_ERROR, AuthRequest, WseConnection, WseError, WseServer
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PATH = "/chat"
 
@@ -58,20 +58,6 @@ def flask_app(server: WseServer) -> flask.Flask:
 
 
 @contextlib.contextmanager
-def werkzeug_serving(app: WSGIApplication) -> Iterator[str]:
-    """Serves the application with Flask's development server; the URL of `PATH`."""
-    listener = make_werkzeug_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=listener.serve_forever, name="werkzeug", daemon=True)
-    thread.start()
-    try:
-        yield f"ws://127.0.0.1:{listener.server_port}{PATH}"
-    finally:
-        listener.shutdown()
-        thread.join(PATIENCE)
-        listener.server_close()
-
-
-@contextlib.contextmanager
 def own_listener(server: WseServer) -> Iterator[str]:
     server.start()
     yield server.url
@@ -79,14 +65,14 @@ def own_listener(server: WseServer) -> Iterator[str]:
 
 @contextlib.contextmanager
 def in_flask(server: WseServer) -> Iterator[str]:
-    with werkzeug_serving(flask_app(server)) as url:
+    with werkzeug_serving(flask_app(server), PATH) as url:
         yield url
         server.close()
 
 
 @contextlib.contextmanager
 def in_plain_wsgi(server: WseServer) -> Iterator[str]:
-    with werkzeug_serving(server.wsgi_app) as url:
+    with werkzeug_serving(server.wsgi_app, PATH) as url:
         yield url
         server.close()
 
@@ -308,7 +294,7 @@ def test_46_one_server_serves_its_own_listener_and_two_wsgi_servers_at_the_same_
     server = make_server(conn_per_user=3)
     server.register("echo", lambda conn, payload: payload)
     heard = Recorder()
-    with in_flask(server) as flask_url, werkzeug_serving(server.wsgi_app) as plain_url:
+    with in_flask(server) as flask_url, werkzeug_serving(server.wsgi_app, PATH) as plain_url:
         clients = [connect(url, "ann") for url in (server.url, flask_url, plain_url)]
         for number, client in enumerate(clients):
             client.channel.on("news", lambda payload, number=number: heard.add((number, payload)))

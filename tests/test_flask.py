@@ -1,0 +1,570 @@
+"""WseFlask: a server for each application, and every handler in a request context of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import threading
+import urllib.error
+import urllib.request
+import weakref
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import flask
+import pytest
+import websocket
+from flask.sessions import SecureCookieSessionInterface
+
+from tests.conftest import Connect, MakeClient, MakeRawClient
+from tests.hosts import werkzeug_serving
+from tests.programs import Program
+from tests.support import PATIENCE, QUICK, Recorder, Thread, accept_all, wait_until
+from wse_sync import (
+    WSE_ERROR,
+    AuthRequest,
+    WseConnection,
+    WseError,
+    WseServer,
+    WseTypeError,
+    WseValueError,
+)
+from wse_sync.flask import WseFlask
+
+PATH = "/ws"
+
+
+def make_app(name: str = "pages", **config: Any) -> flask.Flask:
+    """An application with a page, and a session that a browser may have."""
+    app = flask.Flask(name)
+    app.config.update(SECRET_KEY="not a secret", **config)
+
+    @app.get("/")
+    def page() -> str:
+        return "a page"
+
+    return app
+
+
+@contextlib.contextmanager
+def serving(app: flask.Flask, path: str = PATH) -> Iterator[str]:
+    """Serves the application; at the end its WebSockets are closed first."""
+    with werkzeug_serving(app, path) as url:
+        try:
+            yield url
+        finally:
+            app.extensions["wse"].of(app).close()
+
+
+def cookie(app: flask.Flask, **values: Any) -> str:
+    """The session that a login of this application would have given to a browser."""
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    return f"session={serializer.dumps(values)}"
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url.replace("ws", "http", 1), timeout=PATIENCE) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+# What it is
+
+
+def test_it_is_a_server_and_an_extension() -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+    assert isinstance(wse, WseServer)
+    assert app.extensions["wse"] is wse
+    assert repr(wse) == "<WseFlask /ws of pages>"
+    assert repr(WseFlask(identify=accept_all)) == "<WseFlask /ws of no application yet>"
+
+
+def test_it_needs_an_identify_handler() -> None:
+    with pytest.raises(WseError) as caught:
+        WseFlask(make_app(), identify=None)  # type: ignore[arg-type]
+    assert caught.value.code == WSE_ERROR.IDENTIFY_HANDLER_MISSING
+
+
+def test_its_addresses_have_names() -> None:
+    app = make_app(SERVER_NAME="example.org")
+    WseFlask(app, identify=accept_all, path="/live")
+    with app.test_request_context():
+        assert flask.url_for("wse") == "/live"
+        assert flask.url_for("wse_script") == "/live/wse.js"
+        assert flask.url_for("wse_socket", _external=True) == "ws://example.org/live"
+
+
+@pytest.mark.parametrize("option", ["port", "host", "http_app", "ssl_context", "nonsense"])
+def test_an_option_that_it_does_not_have_is_named(option: str) -> None:
+    with pytest.raises(WseTypeError, match=rf"'{option}'.*max_connections"):
+        WseFlask(identify=accept_all, **{option: 1})
+
+
+def test_options_are_checked_before_there_is_an_application() -> None:
+    with pytest.raises(WseValueError, match="conn_per_user"):
+        WseFlask(identify=accept_all, conn_per_user=0)
+    with pytest.raises(WseValueError, match="begin with /"):
+        WseFlask(identify=accept_all, path="ws")
+    with pytest.raises(WseTypeError, match="path"):
+        WseFlask(identify=accept_all, path=None)  # type: ignore[arg-type]
+
+
+def test_settings_of_the_application_come_first() -> None:
+    app = make_app(WSE_CONN_PER_USER=3, WSE_PATH="/live", WSE_CALL_TIMEOUT=None)
+    wse = WseFlask(identify=accept_all, conn_per_user=2, max_connections=7, call_timeout=1.0)
+    wse.init_app(app)
+    server = wse.of(app)
+    assert (server.conn_per_user, server.path, server.call_timeout) == (3, "/live", None)
+    assert server.max_connections == 7
+    with app.test_request_context():
+        assert flask.url_for("wse") == "/live"
+
+
+def test_settings_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_WSE_CONN_PER_USER", "4")
+    app = make_app()
+    app.config.from_prefixed_env()
+    assert WseFlask(app, identify=accept_all).of(app).conn_per_user == 4
+
+
+def test_a_setting_that_makes_no_sense_is_named() -> None:
+    with pytest.raises(WseValueError, match=r"WSE_CONNECTIONS.*max_connections"):
+        WseFlask(make_app(WSE_CONNECTIONS=1), identify=accept_all)
+    with pytest.raises(WseTypeError, match="max_workers"):
+        WseFlask(make_app(WSE_MAX_WORKERS="many"), identify=accept_all)
+
+
+def test_one_application_has_one() -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+    for another in (wse, WseFlask(identify=accept_all)):
+        with pytest.raises(WseValueError, match="already"):
+            another.init_app(app)
+
+
+def test_without_an_application_it_says_what_comes_first() -> None:
+    wse = WseFlask(identify=accept_all)
+    for use in (
+        lambda: wse.clients,
+        lambda: wse.send("ann", "news"),
+        lambda: wse.broadcast("news"),
+        lambda: wse.of(make_app()),
+    ):
+        with pytest.raises(WseValueError, match="init_app"):
+            use()
+    wse.close()
+
+
+def test_it_is_the_application_that_is_served() -> None:
+    wse = WseFlask(make_app(), identify=accept_all)
+    with pytest.raises(WseValueError, match="flask run or gunicorn"):
+        wse.start()
+    with pytest.raises(WseValueError, match="flask run or gunicorn"):
+        wse.serve_forever()
+
+
+def test_nothing_is_started_before_the_first_connection(connect: Connect) -> None:
+    before = set(threading.enumerate())
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+    wse.register("echo", lambda conn, payload: payload)
+    wse.broadcast("news")
+    assert app.test_client().get("/").text == "a page"
+    assert set(threading.enumerate()) == before
+    with serving(app) as url:
+        assert connect(url).call("echo", 1) == 1
+
+
+def test_an_application_that_is_gone_is_forgotten() -> None:
+    wse = WseFlask(identify=accept_all)
+    first = make_app()
+    wse.init_app(first)
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+    second = make_app()
+    wse.init_app(second)
+    assert wse.broadcast("news") == 0
+
+
+# HTTP
+
+
+def test_pages_are_those_of_the_application(make_raw_client: MakeRawClient) -> None:
+    app = make_app()
+    WseFlask(app, identify=accept_all)
+    with serving(app, "") as url:
+        assert get(f"{url}/") == (200, "a page")
+        assert get(f"{url}/missing")[0] == 404
+        status, hint = get(f"{url}{PATH}")
+        assert status == 426
+        assert "WSE client" in hint
+        status, script = get(f"{url}{PATH}/wse.js")
+        assert status == 200
+        assert "export" in script
+        with pytest.raises(websocket.WebSocketBadStatusException) as caught:
+            make_raw_client(f"{url}/elsewhere")
+        assert caught.value.status_code == 404
+
+
+def test_a_page_may_live_at_the_same_path_at_the_root(connect: Connect) -> None:
+    app = flask.Flask("root")
+    wse = WseFlask(app, identify=accept_all, path="/")
+    wse.register("endpoint", lambda conn, payload: flask.request.endpoint)
+    app.add_url_rule("/", "page", lambda: "a page")
+    with serving(app, "/") as url:
+        assert get(url) == (200, "a page")
+        assert get(f"{url}wse.js")[0] == 200
+        assert connect(url).call("endpoint") == "wse_socket"
+
+
+def test_the_extension_is_the_application_with_its_socket(connect: Connect) -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+    wse.register("echo", lambda conn, payload: payload)
+    with werkzeug_serving(wse.wsgi_app, PATH) as url:
+        assert get(url.replace(PATH, "/")) == (200, "a page")
+        assert connect(url).call("echo", 1) == 1
+        wse.close()
+
+
+# The context of handlers
+
+
+def seen() -> tuple[str, str, Any, str | None, str | None]:
+    """What a handler sees of its context."""
+    flask.g.calls = flask.g.get("calls", 0) + 1
+    assert flask.g.calls == 1, "the context is not fresh"
+    return (
+        flask.current_app.name,
+        flask.request.headers["X-Device"],
+        flask.session.get("user"),
+        flask.request.args.get("room"),
+        flask.request.endpoint,
+    )
+
+
+HERE = ("pages", "pi", "ann", "blue", "wse_socket")
+
+
+def test_every_handler_runs_in_a_context_of_the_handshake(make_client: MakeClient) -> None:
+    app = make_app()
+    log = Recorder()
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *values: log.add((name, seen()))
+
+    def identify(auth: AuthRequest) -> None:
+        log.add(("identify", seen()))
+        auth.accept(flask.session["user"])
+
+    wse = WseFlask(app, identify=identify, resume_window=60.0)
+
+    @wse.use_challenge
+    def ask(auth: AuthRequest) -> str:
+        log.add(("challenge", seen()))
+        return "quest"
+
+    names = ("joined", "connected", "suspended", "resumed", "disconnected", "left", "ignored")
+    for name in (*names, "error"):
+        getattr(wse.when, name)(note(name))
+    wse.channel.on("message", note("message"))
+    wse.channel.once("message", note("once"))
+
+    @wse.register("work")
+    def work(conn: WseConnection, payload: Any) -> list[Any]:
+        return list(seen())
+
+    @wse.register("fail")
+    def fail(conn: WseConnection, payload: Any) -> None:
+        raise LookupError("no")
+
+    with serving(app) as url:
+        client = make_client(
+            f"{url}?room=blue",
+            reconnect=True,
+            backoff=QUICK,
+            ws_options={"header": {"X-Device": "pi"}, "cookie": cookie(app, user="ann")},
+        )
+        client.challenge(lambda quest: "solution")
+        client.connect()
+        client.send("message")
+        client.send("nonsense")
+        assert tuple(client.call("work")) == HERE
+        with pytest.raises(WseError):
+            client.call("fail")
+        (conn,) = wse.clients["ann"].conns.values()
+        conn.arrival.cut()
+        wait_until(lambda: conn.links == 1)
+        assert tuple(client.call("work")) == HERE
+        client.disconnect()
+        items = log.wait_for(14)
+    assert {what for _, what in items} == {HERE}
+    names_seen = [name for name, _ in items]
+    assert sorted(names_seen) == sorted(
+        [*names, "error", "message", "once", *2 * ["identify", "challenge"]]
+    )
+
+
+def test_contexts_end_with_their_handlers(connect: Connect) -> None:
+    app = make_app()
+    ended = Recorder()
+    app.teardown_request(lambda error: ended.add(("request", error)))
+    app.teardown_appcontext(lambda error: ended.add(("app", error)))
+    wse = WseFlask(app, identify=accept_all)
+    wse.register("echo", lambda conn, payload: payload)
+    with serving(app) as url:
+        client = connect(url)
+        ended.wait_for(2)
+        ended.items.clear()
+        for _ in range(20):  # the first on workers, later ones in the reader
+            client.call("echo")
+        assert ended.wait_for(40)[:40] == 20 * [("request", None), ("app", None)]
+
+
+def test_what_a_handler_raises_reaches_the_end_of_its_context(connect: Connect) -> None:
+    app = make_app()
+    ended, reported = Recorder(), Recorder()
+    app.teardown_request(lambda error: ended.add(error))
+    wse = WseFlask(app, identify=accept_all)
+    wse.when.error(lambda error, conn: reported.add((error, conn.cid)))
+    errors = [ValueError("a message"), ValueError("a signal")]
+
+    @wse.channel.on("fail")
+    def fail(conn: WseConnection, payload: Any) -> None:
+        raise errors[0]
+
+    @wse.when.ignored
+    def ignored(conn: WseConnection, type: str, payload: Any) -> None:
+        raise errors[1]
+
+    with serving(app) as url:
+        client = connect(url)
+        client.send("fail")
+        client.send("nonsense")
+        assert reported.wait_for(2) == [(error, "ann") for error in errors]
+        wait_until(lambda: [error for error in ended.items if error] == errors)
+
+
+def test_handlers_at_the_same_time_have_contexts_of_their_own(connect: Connect) -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+    meeting = threading.Barrier(8)
+
+    @wse.register("meet")
+    def meet(conn: WseConnection, number: int) -> tuple[int, str]:
+        flask.g.number = number
+        meeting.wait(PATIENCE)
+        return flask.g.number, flask.request.args["who"]
+
+    with serving(app) as url:
+        ann, bob = (connect(f"{url}?who={who}", who) for who in ("ann", "bob"))
+        futures = [(ann if n % 2 else bob).submit("meet", n) for n in range(8)]
+        answers = [future.result(PATIENCE) for future in futures]
+    assert answers == [[n, "ann" if n % 2 else "bob"] for n in range(8)]
+
+
+def test_a_handler_may_call_back_and_be_called_within(connect: Connect) -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+
+    @wse.register("down")
+    def down(conn: WseConnection, depth: int) -> Any:
+        flask.g.depth = depth
+        result = conn.call("up", depth - 1) if depth else "ground"
+        assert flask.g.depth == depth
+        return result
+
+    with serving(app) as url:
+        client = connect(url)
+        client.register("up", lambda depth: client.call("down", depth))
+        assert client.call("down", 5) == "ground"
+
+
+def test_functions_before_requests_do_not_run_for_the_socket(connect: Connect) -> None:
+    app = make_app()
+    asked = Recorder()
+    app.before_request(lambda: asked.add(flask.request.path))
+    wse = WseFlask(app, identify=accept_all)
+    wse.register("echo", lambda conn, payload: payload)
+    with serving(app) as url:
+        assert connect(url).call("echo", 1) == 1
+        assert get(url.replace(PATH, "/"))[0] == 200
+    assert asked.items == ["/"]
+
+
+def test_a_session_that_a_handler_changes_is_warned_of_once(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+
+    @wse.register("change")
+    def change(conn: WseConnection, payload: Any) -> None:
+        flask.session["lost"] = payload
+
+    with serving(app) as url, caplog.at_level(logging.WARNING, "wse_sync.server"):
+        client = connect(url)
+        client.call("change", 1)
+        client.call("change", 2)
+    ours = [record for record in caplog.records if record.name == "wse_sync.server"]
+    assert [record.getMessage() for record in ours] == [
+        "a handler changed flask.session: no response takes that to the browser,"
+        " so it is lost (said once)"
+    ]
+
+
+def test_a_decision_may_be_taken_later_in_a_view(make_client: MakeClient) -> None:
+    app = make_app()
+    waiting = Recorder()
+    joined = Recorder()
+    wse = WseFlask(app, identify=waiting)
+    wse.when.joined(lambda client, meta: joined.add((client.cid, flask.request.path)))
+
+    @app.get("/allow")
+    def allow() -> str:
+        waiting.items[0].accept("ann", "welcome")
+        return "done"
+
+    with serving(app) as url:
+        client = make_client(url)
+        connecting = Thread(client.connect)
+        waiting.wait_for(1)
+        assert get(url.replace(PATH, "/allow")) == (200, "done")
+        assert connecting.result() == "welcome"
+        assert joined.wait_for(1) == [("ann", PATH)]
+
+
+# Sending
+
+
+def test_sending_needs_no_context(connect: Connect) -> None:
+    app = make_app()
+    wse = WseFlask(app, identify=accept_all)
+
+    @app.get("/tell")
+    def tell() -> str:
+        return f"{wse.broadcast('news', 'from a view')} {wse.send('ann', 'news', 'to ann')}"
+
+    with serving(app) as url:
+        client = connect(url)
+        news = Recorder()
+        client.channel.on("news", news)
+        client.register("whoami", lambda payload: "ann's page")
+        assert get(url.replace(PATH, "/tell")) == (200, "1 1")
+        assert Thread(lambda: wse.broadcast("news", "from a thread")).result() == 1
+        timer = threading.Timer(0.0, lambda: wse.clients["ann"].send("news", "from a scheduler"))
+        timer.start()
+        assert news.wait_for(4) == ["from a view", "to ann", "from a thread", "from a scheduler"]
+        timer.join()
+        (conn,) = wse.clients["ann"].conns.values()
+        assert conn.call("whoami") == "ann's page"
+        wse.drop_client("ann", "enough")
+        assert client.wait(PATIENCE)
+
+
+# Factories, and several applications
+
+
+def test_handlers_may_be_bound_before_and_after_the_application(make_client: MakeClient) -> None:
+    wse = WseFlask(identify=accept_all)
+    wse.register("before", lambda conn, payload: "before")
+    app = make_app()
+    wse.init_app(app)
+    wse.register("after", lambda conn, payload: "after")
+    quests = Recorder()
+
+    @wse.use_challenge
+    def ask(auth: AuthRequest) -> int:
+        quests.add(flask.current_app.name)
+        return 1
+
+    with serving(app) as url:
+        client = make_client(url)
+        client.challenge(lambda quest: quest)
+        client.connect("ann")
+        assert [client.call("before"), client.call("after")] == ["before", "after"]
+    assert quests.items == ["pages"]
+
+
+def test_several_applications_are_worlds_apart(connect: Connect) -> None:
+    wse = WseFlask(identify=accept_all, conn_per_user=1)
+    wse.register("where", lambda conn, payload: flask.current_app.name)
+    apps = [make_app(name, WSE_MAX_CONNECTIONS=n) for n, name in enumerate(("one", "two"), 1)]
+    for app in apps:
+        wse.init_app(app)
+    assert [wse.of(app).max_connections for app in apps] == [1, 2]
+    with serving(apps[0]) as first, serving(apps[1]) as second:
+        # The same name is two users: neither pushes the other out.
+        clients = [connect(first, "ann"), connect(second, "ann"), connect(second, "bob")]
+        news = [Recorder() for _ in clients]
+        for client, recorder in zip(clients, news):
+            client.channel.on("news", recorder)
+        assert [client.call("where") for client in clients] == ["one", "two", "two"]
+        for use in (lambda: wse.clients, lambda: wse.broadcast("news")):
+            with pytest.raises(WseValueError, match="2 applications"):
+                use()
+        with apps[0].app_context():
+            assert list(wse.clients) == ["ann"]
+            assert wse.broadcast("news", 1) == 1
+        with apps[1].app_context():
+            assert wse.broadcast("news", 2) == 2
+            assert wse.send("ann", "news", 3) == 1
+        assert wse.of(apps[1]).send("bob", "news", 4) == 1
+        assert news[0].wait_for(1) == [1]
+        assert news[1].wait_for(2) == [2, 3]
+        assert news[2].wait_for(2) == [2, 4]
+        wse.of(apps[0]).close()
+        assert clients[0].wait(PATIENCE)
+        assert clients[1].call("where") == "two"
+
+
+# The end
+
+
+SERVED = """
+import os, threading, time
+import flask
+from werkzeug.serving import make_server
+from wse_sync.flask import WseFlask
+
+app = flask.Flask("served")
+wse = WseFlask(app, identify=lambda auth: auth.accept(auth.identity))
+
+@wse.register("fork")
+def fork(conn, payload):
+    child = os.fork()
+    if not child:
+        # As a program that was forked off ends: with everything that is to be done then.
+        import atexit
+        atexit._run_exitfuncs()
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+listener = make_server("127.0.0.1", 0, app, threaded=True)
+threading.Thread(target=listener.serve_forever, daemon=True).start()
+print(listener.server_port)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_clients_hear_that_the_process_ends_and_not_that_a_forked_one_does(
+    connect: Connect,
+) -> None:
+    with Program(SERVED) as program:
+        client = connect(f"ws://127.0.0.1:{program.line()}{PATH}")
+        closed = Recorder()
+        client.when.closed(closed)
+        assert client.call("fork") == 0
+        assert not closed.items
+        program.interrupt()
+        assert closed.wait_for(1) == [(1012, "wse.by-server")]
+        assert client.wait(PATIENCE)
