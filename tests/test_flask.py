@@ -102,8 +102,9 @@ def test_its_addresses_have_names() -> None:
 
 @pytest.mark.parametrize("option", ["port", "host", "http_app", "ssl_context", "nonsense"])
 def test_an_option_that_it_does_not_have_is_named(option: str) -> None:
+    options: dict[str, Any] = {option: 1}
     with pytest.raises(WseTypeError, match=rf"'{option}'.*max_connections"):
-        WseFlask(identify=accept_all, **{option: 1})
+        WseFlask(identify=accept_all, **options)
 
 
 def test_options_are_checked_before_there_is_an_application() -> None:

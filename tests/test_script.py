@@ -13,8 +13,9 @@ import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import wse_sync
-from tests.behaviour.test_mounted import Mount, in_plain_wsgi, own_listener, werkzeug_serving
+from tests.behaviour.test_mounted import Mount, in_plain_wsgi, own_listener
 from tests.conftest import Connect, MakeServer
+from tests.hosts import werkzeug_serving
 from tests.support import PATIENCE
 
 if TYPE_CHECKING:

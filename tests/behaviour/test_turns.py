@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.behaviour.test_mounted import werkzeug_serving
 from tests.conftest import Connect, MakeClient, MakeRawServer, MakeServer
+from tests.hosts import werkzeug_serving
 from tests.programs import Program
 from tests.support import (
     ACK,
