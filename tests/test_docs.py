@@ -11,7 +11,6 @@ import runpy
 import sqlite3
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterable
 from contextlib import closing
@@ -20,11 +19,11 @@ from typing import Any
 
 import pytest
 import trustme
-from werkzeug.serving import make_server as make_werkzeug_server
 
 import wse_sync
 from tests.conftest import MakeClient, MakeServer
 from tests.faults import FaultProxy
+from tests.hosts import werkzeug_serving
 from tests.programs import Program
 from tests.support import PATIENCE, wait_until
 from wse_sync import (
@@ -42,6 +41,7 @@ from wse_sync import (
 )
 from wse_sync.channel import Channel, Inbox
 from wse_sync.constants import RETRY_CODES
+from wse_sync.flask import WseFlask
 from wse_sync.signals import ClientSignals, ServerSignals, Signal
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +56,9 @@ LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
     "WseServer": "admit dismiss is_closing send_to arguments settle_error settle_ignored check_size"
-    " report last_resort open_link readers_serve",
+    " report last_resort open_link readers_serve run_handler happened",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
-    " open_link readers_serve",
+    " open_link readers_serve run_handler",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "run end expire enter part ask ask_no_more take_over send_packed forget"
@@ -104,20 +104,31 @@ def write_certificates(directory: Path) -> None:
 
 def test_the_flask_application_has_a_page_and_a_websocket(make_client: MakeClient) -> None:
     application = runpy.run_path(str(SNIPPETS / "flask_app.py"))
-    listener = make_werkzeug_server("127.0.0.1", 0, application["app"], threaded=True)
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
-    thread.start()
-    try:
-        client = make_client(f"ws://127.0.0.1:{listener.server_port}/ws")
+    with werkzeug_serving(application["app"]) as url:
+        client = make_client(f"{url}/ws")
         assert client.connect("ann") == "hello"
         assert client.call("add", [2, 3]) == 5
-        with urllib.request.urlopen(f"http://127.0.0.1:{listener.server_port}/") as response:
+        with urllib.request.urlopen(url.replace("ws", "http", 1)) as response:
             assert response.read() == b"1 users are here"
-    finally:
         application["wse"].close()
-        listener.shutdown()
-        thread.join(PATIENCE)
-        listener.server_close()
+
+
+def test_the_flask_application_knows_who_has_logged_in(make_client: MakeClient) -> None:
+    pytest.importorskip("flask_login", reason="needs Flask-Login")
+    application = runpy.run_path(str(SNIPPETS / "flask_login_app.py"))
+    app = application["create_app"]()
+    with werkzeug_serving(app, "/ws") as url:
+        browser = app.test_client()
+        assert browser.post("/login", data={"name": "ann"}).text == "welcome"
+        cookie = browser.get_cookie("session")
+        client = make_client(url, ws_options={"cookie": f"session={cookie.value}"})
+        client.connect()
+        assert client.call("whoami") == "ann, one of 1"
+        with pytest.raises(PermissionError):
+            make_client(url).connect()
+        assert browser.post("/logout").text == "bye"
+        assert client.wait(PATIENCE)
+        application["wse"].close()
 
 
 def tutorial_server() -> Program:
@@ -336,6 +347,12 @@ def test_every_public_member_is_in_the_reference(name: str) -> None:
     internal = set(NOT_FOR_USERS[name].split())
     assert internal <= public
     assert members_of(f"autoclass:: wse_sync.{name}") & public == public - internal
+
+
+def test_what_the_extension_adds_is_in_the_reference() -> None:
+    own = {name for name in vars(WseFlask) if not name.startswith("_")}
+    like_those_of_servers = {"send_to", "use_challenge"}
+    assert members_of("autoclass:: wse_sync.flask.WseFlask") == own - like_those_of_servers
 
 
 def named(name: str) -> type:

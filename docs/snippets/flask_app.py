@@ -5,11 +5,10 @@ Run it with ``flask --app flask_app run``.
 
 from __future__ import annotations
 
-from typing import Any
+from flask import Flask, request
 
-from flask import Flask
-
-from wse_sync import AuthRequest, WseConnection, WseServer
+from wse_sync import AuthRequest, WseConnection
+from wse_sync.flask import WseFlask
 
 app = Flask(__name__)
 
@@ -18,21 +17,16 @@ def identify(auth: AuthRequest) -> None:
     auth.accept(auth.identity, "hello")
 
 
-wse = WseServer(identify)  # no port: Flask has one
+wse = WseFlask(app, identify=identify)
 
 
 @wse.register("add")
 def add(conn: WseConnection, numbers: list[float]) -> float:
+    app.logger.info("%s adds, with %s", conn.cid, request.user_agent)
     return sum(numbers)
 
 
 @app.get("/")
 def page() -> str:
+    wse.broadcast("visit", request.path)
     return f"{len(wse.clients)} users are here"
-
-
-# Werkzeug has separate rules for upgrades; the second one gives visitors with a browser a hint.
-@app.route("/ws", websocket=True)
-@app.route("/ws")
-def ws() -> Any:
-    return wse.wsgi_app
