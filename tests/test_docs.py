@@ -55,15 +55,15 @@ LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
 
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
-    "WseServer": "admit dismiss is_closing send_to arguments settle_error settle_ignored check_size"
-    " report last_resort open_link readers_serve run_handler happened",
+    "WseServer": "admit dismiss reopen links is_closing send_to arguments settle_error"
+    " settle_ignored check_size report last_resort open_link readers_serve run_handler happened",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
     " open_link readers_serve run_handler",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "run end expire enter part ask ask_no_more take_over send_packed forget"
     " receive receive_late await_room violated faulted report attach resume detach report_lost"
-    " respond settle_acks tell endpoint lane peer session",
+    " respond settle_acks tell endpoint lane link peer session",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",

@@ -22,7 +22,7 @@ import wse_sync
 # Lowest layer first. A module imports from its own layer and from those before it. A name that
 # ends with a dot stands for the subpackage and everything in it.
 LAYERS = (
-    ("words", ("errors", "constants", "checks", "challenges", "backoff", "target")),
+    ("words", ("clock", "errors", "constants", "checks", "challenges", "backoff", "target")),
     ("protocol", ("protocol",)),
     ("core", ("core.",)),
     ("edges", ("transport.", "signals", "channel", "procedures")),
@@ -45,17 +45,18 @@ LAYERS = (
             "connection",
         ),
     ),
-    ("sides", ("life", "registry", "auth", "sessions")),
-    ("entry", ("script", "wsgi", "standalone")),
+    ("sides", ("attempt", "life", "registry", "auth", "sessions")),
+    ("entry", ("script", "wsgi", "standalone", "inprocess")),
     ("ends", ("client", "server")),
     ("frameworks", ("flask",)),
+    ("tests", ("testing",)),
     ("names", ("__init__", "__main__")),
 )
 
 # Neither of the two sides imports the other, whatever their layers allow.
 STRANGERS = (
-    ("client", "life"),
-    ("registry", "auth", "sessions", "server", "script", "wsgi", "standalone"),
+    ("client", "life", "attempt"),
+    ("registry", "auth", "sessions", "server", "script", "wsgi", "standalone", "inprocess"),
 )
 
 # The one module that imports each third-party package.
@@ -229,12 +230,13 @@ def test_importing_starts_no_thread_opens_no_socket_and_configures_no_logging() 
 
 
 IMPORT = """
-import gc, logging, socket, threading
+import gc, logging, socket, sys, threading
 import wse_sync
 assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
 assert not [item for item in gc.get_objects() if isinstance(item, socket.socket)]
 assert not logging.root.handlers
 assert logging.root.level == logging.WARNING
+assert not {"wse_sync.testing", "wse_sync.inprocess"} & set(sys.modules)
 """
 
 

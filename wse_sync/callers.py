@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from time import monotonic
 
+from . import clock
 from .constants import WSE_ERROR
 from .core.calls import Calls, OpenCall
 from .core.failures import error_from
@@ -94,7 +94,7 @@ class Callers:
 
     def _expire(self) -> None:
         with self._lock:
-            late = self._calls.expire(monotonic())
+            late = self._calls.expire(clock.monotonic())
             if self._expiry is not None:
                 self._expiry.cancel()  # not this one, if an earlier deadline came just now
                 self._expiry = None

@@ -1,7 +1,8 @@
 """Messages by type: handlers, and two ways to take messages without one.
 
 The lane of a connection delivers; any thread binds or waits. ``_lock`` guards the tables and is not
-held while handlers run. An inbox has a condition of its own, which is taken under no other lock.
+held while handlers run. An inbox has a condition of its own, which is taken under no other lock; so
+has a waiter, which is told under ``_lock`` that no more will come.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from time import monotonic
 from typing import Any, TypeVar, overload
 
+from . import clock
 from .checks import check_callable, check_counts, check_seconds
 from .constants import WSE_ERROR
 from .errors import WseConnectionError, WseTimeoutError
@@ -38,7 +37,7 @@ class Channel:
         self._lock = threading.Lock()
         self._handlers: dict[Any, list[tuple[Callable[..., Any], bool]]] = {}
         self._inboxes: list[Inbox] = []
-        self._waiters: list[Future[tuple[Any, ...]]] = []
+        self._waiters: list[_Waiter] = []
         self._over: str | None = None
 
     @overload
@@ -80,29 +79,23 @@ class Channel:
         """
         self._check_type(type)
         check_seconds(timeout=timeout)
-        waiter: Future[tuple[Any, ...]] = Future()
-
-        def handler(*arguments: Any) -> None:
-            with self._lock:
-                if not waiter.done():
-                    waiter.set_result(arguments)
-
+        waiter = _Waiter()
         with self._lock:
-            if self._over is not None:
-                raise WseConnectionError(WSE_ERROR.CONNECTION_CLOSED, message=self._over)
+            waiter.over = self._over
             self._waiters.append(waiter)
         try:
-            self.once(type, handler)
-            arguments = waiter.result(timeout)
-        except FutureTimeout:
-            raise WseTimeoutError(
-                WSE_ERROR.RP_TIMEOUT, message=f"no {type!r} within {timeout} s"
-            ) from None
+            self.once(type, waiter.take)
+            if not waiter.wait(timeout):
+                raise WseTimeoutError(
+                    WSE_ERROR.RP_TIMEOUT, message=f"no {type!r} within {timeout} s"
+                )
         finally:
-            self.off(type, handler)
+            self.off(type, waiter.take)
             with self._lock:
                 self._waiters.remove(waiter)
-        return arguments[0] if len(arguments) == 1 else arguments
+        if waiter.arguments is None:
+            raise WseConnectionError(WSE_ERROR.CONNECTION_CLOSED, message=waiter.over)
+        return waiter.arguments[0] if len(waiter.arguments) == 1 else waiter.arguments
 
     def listen(self, *types: Any, max_items: int = 1000) -> Inbox:
         """Collects messages, to iterate over: ``with channel.listen("news") as inbox:``.
@@ -159,9 +152,7 @@ class Channel:
         with self._lock:
             self._over = why
             for waiter in self._waiters:
-                if not waiter.done():
-                    error = WseConnectionError(WSE_ERROR.CONNECTION_CLOSED, message=why)
-                    waiter.set_exception(error)
+                waiter.end(why)
             inboxes = list(self._inboxes)
         for inbox in inboxes:
             inbox.close()
@@ -196,6 +187,35 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<Channel {' '.join(map(str, list(self._handlers)))}>"
+
+
+class _Waiter:
+    """A thread that waits for one message. ``_changed`` guards what came, or why nothing will."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.arguments: tuple[Any, ...] | None = None
+        self.over: str | None = None
+
+    def take(self, *arguments: Any) -> None:
+        """The message has come."""
+        with self._changed:
+            if self.over is None:
+                self.arguments = arguments
+                self._changed.notify()
+
+    def end(self, why: str) -> None:
+        """None will come."""
+        with self._changed:
+            self.over = why
+            self._changed.notify()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Blocks until one of the two has happened; False after ``timeout`` seconds."""
+        with self._changed:
+            return clock.wait_for(
+                self._changed, lambda: self.arguments is not None or self.over is not None, timeout
+            )
 
 
 class Inbox:
@@ -239,19 +259,15 @@ class Inbox:
             WseConnectionError: The inbox is closed and empty (CONNECTION_CLOSED).
         """
         check_seconds(timeout=timeout)
-        deadline = None if timeout is None else monotonic() + timeout
         with self._changed:
-            while not self._items:
-                if self._closed:
-                    raise WseConnectionError(
-                        WSE_ERROR.CONNECTION_CLOSED, message="no more messages will come"
-                    )
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    raise WseTimeoutError(
-                        WSE_ERROR.RP_TIMEOUT, message=f"no message within {timeout} s"
-                    )
-                self._changed.wait(left)
+            if not clock.wait_for(self._changed, lambda: self._items or self._closed, timeout):
+                raise WseTimeoutError(
+                    WSE_ERROR.RP_TIMEOUT, message=f"no message within {timeout} s"
+                )
+            if not self._items:
+                raise WseConnectionError(
+                    WSE_ERROR.CONNECTION_CLOSED, message="no more messages will come"
+                )
             self._changed.notify_all()
             return self._items.popleft()
 

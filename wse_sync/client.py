@@ -8,7 +8,6 @@ the channel, the lane and the workers are taken, when a life begins.
 from __future__ import annotations
 
 import logging
-import math
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
+from . import clock
 from .backoff import Backoff
 from .checks import check_seconds
 from .connection import DEFAULT, KEEP, Connection
@@ -31,11 +31,11 @@ from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
 from .target import Target, check_meta, check_url
-from .transport.dialed import shown
+from .transport.dialing import shown
 
 __all__ = ["WseClient"]
 
-_SLICE = 1.0  # s
+_GIVE_UP = 1.0  # s to say goodbye after Ctrl-C
 
 SolverT = TypeVar("SolverT", bound=Callable[[Any], Any])
 
@@ -158,7 +158,7 @@ class WseClient(Endpoint):
                 return life.welcome(timeout)
         except KeyboardInterrupt:  # before the wait, maybe
             if self._life is not before:
-                self.disconnect(timeout=_SLICE)
+                self.disconnect(timeout=_GIVE_UP)
             raise
         raise WseError(
             WSE_ERROR.CLIENT_ALREADY_CONNECTED,
@@ -225,16 +225,8 @@ class WseClient(Endpoint):
     def wait(self, timeout: float | None = None) -> bool:
         """Blocks until it is offline for good; False after ``timeout`` seconds (None: no limit)."""
         check_seconds(timeout=timeout)
-        deadline = math.inf if timeout is None else monotonic() + timeout
         with self._state:
-            while self._status is not WSE_STATUS.OFFLINE:
-                left = deadline - monotonic()
-                if left <= 0:
-                    return False
-                # In slices: a Ctrl-C between the last look of the interpreter and the system call
-                # that waits is noticed only after it.
-                self._state.wait(min(left, _SLICE))
-        return True
+            return clock.wait_for(self._state, lambda: self._status is WSE_STATUS.OFFLINE, timeout)
 
     def __enter__(self) -> WseClient:
         return self

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from functools import partial
-from time import monotonic
 from typing import Any
 
+from . import clock
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
 from .core.delivery import Delivery
@@ -133,7 +133,7 @@ class Connection(Exchange):
             timeout = self.endpoint.call_timeout
         else:
             check_seconds(timeout=timeout)
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         stamp = reply.stamp = self._callers.new_stamp()
         data = self.peer.pack_call(name, payload, stamp)
         self.endpoint.check_size(data)
@@ -190,7 +190,7 @@ class Connection(Exchange):
             if not session.is_session:
                 assign(taking)
                 return True
-            received = session.expect(size, monotonic)
+            received = session.expect(size, clock.monotonic)
             if received is None:
                 return False
             assign(taking, (session, "received", received))

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import abc
 from threading import Lock
-from time import monotonic
 from typing import Any, NamedTuple
 
+from . import clock
 from .callers import Callers, disconnect_all
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import OpenCall
@@ -177,7 +177,7 @@ class Exchange(Sender):
 
     def _count(self, link: Link, size: int, *, at_once: bool) -> None:
         """Counts a frame of the session; ``_receiving`` is held."""
-        if self.session.receive(size, monotonic, at_once=at_once):
+        if self.session.receive(size, clock.monotonic, at_once=at_once):
             self._send_ack(link)
         elif self._ack_timer is None:
             self._arm_ack()
@@ -210,7 +210,7 @@ class Exchange(Sender):
             due, link = self.session.ack_due, self._link
             if due is None or link is None:
                 return  # the other side knows, or will be told when it comes back
-            if due <= monotonic():
+            if due <= clock.monotonic():
                 self._send_ack(link)
             else:
                 self._ack_timer = loop.call_at(due, self._send_late_ack)

@@ -6,8 +6,8 @@ the read of its link, and in ``_changed`` between links. It ends by itself; ``st
 cuts what it blocks in.
 
 ``_changed`` (a condition) guards what other threads see of it: the target, the attempt, what is
-being left, and whether it is over. Under it the locks of the dialer and of the client's status are
-taken; links are closed without it.
+being left, and whether it is over. Under it the locks of the dialer, of the client's status and of
+a stream in memory are taken; links are closed without it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import itertools
 import threading
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from . import clock
+from .attempt import Attempt, Ended, closed_error, stopped_error
 from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
 from .core.handshake import ClientHandshake, Grant, Offer, Quest, Welcome
-from .errors import WseConnectionError, WseError, WsePermissionError, WseTimeoutError
+from .errors import WseConnectionError, WseError, WseTimeoutError
 from .link import Link
 from .loop import loop
 from .protocol import Data
 from .target import Target
-from .transport.dialed import DialedTransport, Dialer, DialFailed
+from .transport.base import Transport
+from .transport.dialed import NetworkDialer
+from .transport.dialing import Dialer, DialFailed, find_place
 
 if TYPE_CHECKING:
     from .client import WseClient
@@ -38,35 +42,19 @@ _GIVE_UP = 1.0  # s to say goodbye when the caller has waited for long enough
 _CUT_SHARE = 0.2  # of the time to stop: for the thread to notice that its link was cut
 
 
-class _Attempt:
-    """What ``connect`` or ``jump`` waits for: the welcome, or why there is none."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.payload: Any = None
-        self.error: BaseException | None = None
-
-
-class _Ended(NamedTuple):
-    """How a link ended, or that there was none."""
-
-    code: int
-    reason: str
-    again: bool
-    error: BaseException
-
-
 class Life:
     """Pursues one target after another, over one link after another."""
 
     def __init__(self, client: WseClient, target: Target) -> None:
-        self._client = client
+        #: Whose life it is.
+        self.client = client
         self._connection = client.connection
         self._changed = threading.Condition()
         self._target = target
-        self._first = self._attempt = _Attempt()
+        self._first = self._attempt = Attempt()
         self._dialer: Dialer | None = None
-        self._link: Link | None = None
+        #: The link that it has at the moment.
+        self.link: Link | None = None
         self._welcomed = False  # on the current link
         self._ever_welcomed = False
         self._failure: BaseException | None = None  # of our side of the handshake
@@ -75,9 +63,12 @@ class Life:
         self._stop_reason = ""
         #: Whether the client is offline for good.
         self.over = False
+        #: Whether the thread runs code of the user: a callable identity, or the solver.
+        self.is_asking = False
+        self._dials_at: float | None = None  # the end of the wait before the next attempt
         self._speaking = False  # its last words
         self._silent = threading.Event()
-        self._thread = threading.Thread(
+        self.thread = threading.Thread(
             target=self._run, name=f"wse-client-{next(_numbers)}", daemon=True
         )
 
@@ -85,20 +76,20 @@ class Life:
 
     def start(self) -> None:
         """Begins to dial."""
-        self._client.set_status(WSE_STATUS.CONNECTING)
-        self._thread.start()
+        self.client.set_status(WSE_STATUS.CONNECTING)
+        self.thread.start()
 
-    def welcome(self, timeout: float | None, attempt: _Attempt | None = None) -> Any:
+    def welcome(self, timeout: float | None, attempt: Attempt | None = None) -> Any:
         """Blocks until the server has let us in; what it raises is what ``connect`` raises."""
         waiting = attempt or self._first
         try:
             with self._changed:
-                done = self._changed.wait_for(lambda: waiting.done, timeout)
+                done = clock.wait_for(self._changed, lambda: waiting.done, timeout)
         except BaseException:  # Ctrl-C
-            self._client.disconnect(timeout=_GIVE_UP)
+            self.client.disconnect(timeout=_GIVE_UP)
             raise
         if not done:
-            self._client.disconnect(timeout=_GIVE_UP)
+            self.client.disconnect(timeout=_GIVE_UP)
             raise WseTimeoutError(
                 WSE_ERROR.CONNECTION_CLOSED, message=f"no welcome within {timeout} s"
             )
@@ -106,9 +97,9 @@ class Life:
             raise waiting.error
         return waiting.payload
 
-    def turn(self, target: Target) -> _Attempt | None:
+    def turn(self, target: Target) -> Attempt | None:
         """Leaves for another target; None if this life is over."""
-        if self._thread is threading.current_thread():
+        if self.thread is threading.current_thread():
             raise WseError(
                 WSE_ERROR.CLIENT_ALREADY_CONNECTED,
                 message="jump() in a callable identity or a solver would wait for itself",
@@ -121,10 +112,10 @@ class Life:
                     WSE_ERROR.CONNECTION_CLOSED, message="the client is being disconnected"
                 )
             self._finish(WseConnectionError(WSE_ERROR.CONNECTION_CLOSED, message="jumped away"))
-            attempt = self._attempt = _Attempt()
+            attempt = self._attempt = Attempt()
             self._target = target
             self._turning = True
-            link, dialer = self._link, self._dialer
+            link, dialer = self.link, self._dialer
             self._changed.notify_all()
         self._leave(link, dialer)
         return attempt
@@ -133,6 +124,16 @@ class Life:
         """Waits for the last words of a life that is over; it has nothing left to wait for."""
         self._silent.wait()
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether its thread does nothing until time passes or somebody else does something."""
+        with self._changed:
+            if self._dials_at is not None and not (self._stopping or self._turning):
+                return self._dials_at > clock.monotonic()
+            if self.link is not None and not self.is_asking:
+                return self.link.is_resting
+        return self.is_asking or not self.thread.is_alive()
+
     def stop(self, reason: str, timeout: float) -> None:
         """Ends this life and waits for the thread, unless it is the caller's."""
         deadline = monotonic() + timeout
@@ -140,16 +141,16 @@ class Life:
             if not self._stopping:
                 self._stopping = True
                 self._stop_reason = reason
-            link, dialer = self._link, self._dialer
+            link, dialer = self.link, self._dialer
             self._changed.notify_all()
         self._leave(link, dialer, timeout * (1 - _CUT_SHARE))
-        if self._thread is threading.current_thread() or self._thread.ident is None:
+        if self.thread is threading.current_thread() or self.thread.ident is None:
             return
-        self._thread.join(max(0.0, deadline - monotonic()))
-        if self._thread.is_alive():
+        self.thread.join(max(0.0, deadline - monotonic()))
+        if self.thread.is_alive():
             # It looks up a name or asks a proxy, which nobody can end; what it finds is dropped. Or
             # it is about to end by itself, and has no more to say than we have.
-            ended = _Ended(_ABNORMAL, "", False, _stopped_error())
+            ended = Ended(_ABNORMAL, "", False, stopped_error())
             self._go_offline(ended, abandoned=True)
 
     def _leave(self, link: Link | None, dialer: Dialer | None, timeout: float = 3.0) -> None:
@@ -166,7 +167,7 @@ class Life:
     # The thread
 
     def _run(self) -> None:
-        ended = _Ended(_ABNORMAL, "", False, _closed_error(_ABNORMAL, ""))
+        ended = Ended(_ABNORMAL, "", False, closed_error(_ABNORMAL, ""))
         failures = 0
         try:
             while True:
@@ -180,11 +181,11 @@ class Life:
             # Of a callable identity: connect() raises it.
             ended = ended._replace(error=error)
             if self._ever_welcomed:
-                self._post(partial(self._client.report, error))
+                self._post(partial(self.client.report, error))
         finally:
             self._go_offline(ended)
 
-    def _pursue(self) -> _Ended:
+    def _pursue(self) -> Ended:
         """One attempt, and the life of the link that comes of it."""
         with self._changed:
             turning, self._turning, self._welcomed = self._turning, False, False
@@ -195,38 +196,48 @@ class Life:
             loss = self._connection.detach(_JUMP, "jump", suspend=True)
             self._connection.report_lost(loss.messages)
         try:
-            identity = target.identity() if callable(target.identity) else target.identity
+            given = target.identity
+            identity = self._ask(given) if callable(given) else given
         except Exception as unknown:
-            if not (self._client.reconnect and self._ever_welcomed):
+            if not (self.client.reconnect and self._ever_welcomed):
                 raise
             # It worked before: whoever hands out tokens may be as unreachable as the server.
-            self._post(partial(self._client.report, unknown))
-            return _Ended(_ABNORMAL, "", True, unknown)
+            self._post(partial(self.client.report, unknown))
+            return Ended(_ABNORMAL, "", True, unknown)
         if self._stopping:  # long ago, maybe: the connection may be that of another life by now
-            return _Ended(_ABNORMAL, "", False, _stopped_error())
-        handshake = ClientHandshake(self._client.protocol, self._offer())
+            return Ended(_ABNORMAL, "", False, stopped_error())
+        handshake = ClientHandshake(self.client.protocol, self._offer())
         hi = handshake.hi(identity, target.meta)
         try:
             code, reason = self._read(self._dial(target.url), handshake, hi)
         except DialFailed as failure:
             details = {} if failure.status is None else {"status": failure.status}
             error = WseConnectionError(WSE_ERROR.WS_CLIENT_ERROR, details, str(failure))
-            self._client.log.info("%s", failure)
-            return _Ended(_ABNORMAL, "", not failure.final, error)
+            self.client.log.info("%s", failure)
+            return Ended(_ABNORMAL, "", not failure.final, error)
         if self._failure is not None:
-            return _Ended(code, reason, False, self._failure)
-        return _Ended(code, reason, code in RETRY_CODES, _closed_error(code, reason))
+            return Ended(code, reason, False, self._failure)
+        return Ended(code, reason, code in RETRY_CODES, closed_error(code, reason))
+
+    def _ask(self, function: Any, *arguments: Any) -> Any:
+        """Runs code of the user in this thread."""
+        self.is_asking = True
+        try:
+            return function(*arguments)
+        finally:
+            self.is_asking = False
 
     def _offer(self) -> Offer:
         """What to ask for: our cid; and when we come back at all, the session of before."""
         session = self._connection.session
-        if not (self._client.reconnect and session.is_session):
-            return Offer(self._client.reconnect)
+        if not (self.client.reconnect and session.is_session):
+            return Offer(self.client.reconnect)
         return Offer(True, session.id, self._connection.tell())
 
-    def _dial(self, url: str) -> DialedTransport:
-        client = self._client
-        dialer = Dialer()
+    def _dial(self, url: str) -> Transport:
+        client = self.client
+        make = find_place(url)
+        dialer = NetworkDialer() if make is None else make(self)
         with self._changed:
             self._dialer = dialer
             if self._stopping or self._turning:
@@ -243,12 +254,10 @@ class Life:
             with self._changed:
                 self._dialer = None
 
-    def _read(
-        self, transport: DialedTransport, handshake: ClientHandshake, hi: Data
-    ) -> tuple[int, str]:
+    def _read(self, transport: Transport, handshake: ClientHandshake, hi: Data) -> tuple[int, str]:
         """The life of a link; returns code and reason of its end."""
-        transport.max_message_bytes = self._client.max_message_bytes
-        link = self._client.open_link(
+        transport.max_message_bytes = self.client.max_message_bytes
+        link = self.client.open_link(
             transport,
             lambda data: self._receive(link, handshake, data),
             lambda code, reason: self._lost(link, code, reason),
@@ -258,17 +267,17 @@ class Life:
             if self._speaking:
                 transport.stream.close()
                 raise DialFailed("given up")
-            self._link = link
+            self.link = link
             leaving = self._stopping or self._turning
         link.attach()
         self._connection.lane.enter(link)
-        self._post(partial(self._client.when.connected.settle, self._client))
+        self._post(partial(self.client.when.connected.settle, self.client))
         link.send(hi)
         if leaving:
             self._leave(link, None)
         verdict = link.run()
         with self._changed:
-            self._link = None
+            self.link = None
         return verdict
 
     def _receive(self, link: Link, handshake: ClientHandshake, data: Data) -> None:
@@ -286,14 +295,14 @@ class Life:
             self._be_welcomed(link, event)
 
     def _solve(self, link: Link, handshake: ClientHandshake, quest: Quest) -> None:
-        solver = self._client.solver
+        solver = self.client.solver
         try:
             if solver is None:
                 raise WseError(
                     WSE_ERROR.INVALID_CRA_HANDLER,
                     message="the server asks a quest: set a solver with client.challenge(…)",
                 )
-            link.send(handshake.solution(solver(quest.payload)))
+            link.send(handshake.solution(self._ask(solver, quest.payload)))
         except BaseException as error:
             self._failure = error
             link.close(_NORMAL, WSE_REASON.BY_CLIENT)
@@ -312,25 +321,25 @@ class Life:
             # Who sets the verdict takes this lock next, in _lost: READY cannot come after its
             # status.
             if link.verdict is None:
-                self._client.set_status(WSE_STATUS.READY)
-        self._post(partial(self._client.when.ready.settle, self._client, payload))
+                self.client.set_status(WSE_STATUS.READY)
+        self._post(partial(self.client.when.ready.settle, self.client, payload))
         with self._changed:
             if not self._turning:
                 self._finish(None, payload)
 
     def _attach(self, link: Link, grant: Grant | None) -> bool:
         """Goes on with the session on this link, or begins a new one; False if the link is over."""
-        self._client.cid = None if grant is None else grant.cid
+        self.client.cid = None if grant is None else grant.cid
         session = None if grant is None else grant.session
         if session is None:
             return self._connection.attach(link)
         if session.resumed:
             return self._connection.resume(link, session.received)
-        return self._connection.attach(link, self._client.limits, session.id)
+        return self._connection.attach(link, self.client.limits, session.id)
 
     def _lost(self, link: Link, code: int, reason: str) -> None:
         """The link is over; in whatever thread found out."""
-        client = self._client
+        client = self.client
         with self._changed:
             expected = client.reconnect and not self._stopping and self._ever_welcomed
             expected = expected and (self._turning or code in RETRY_CODES)
@@ -346,55 +355,37 @@ class Life:
             elif turning:
                 client.set_status(WSE_STATUS.CONNECTING)
 
-    def _goes_on(self, ended: _Ended, failures: int) -> bool:
+    def _goes_on(self, ended: Ended, failures: int) -> bool:
         """Whether to dial again; after the wait that is due."""
         with self._changed:
-            waits = ended.again and self._client.reconnect and not self._turning
+            waits = ended.again and self.client.reconnect and not self._turning
             if waits:
-                self._changed.wait_for(
-                    lambda: self._stopping or self._turning, self._client.backoff.delay(failures)
-                )
+                delay = self.client.backoff.delay(failures)
+                self._dials_at = clock.monotonic() + delay
+                clock.wait_for(self._changed, lambda: self._stopping or self._turning, delay)
+                self._dials_at = None
             # Decided in one step: a jump comes before it and is heeded, or finds it over.
             self.over = self._stopping or not (waits or self._turning)
             return not self.over
 
-    def _go_offline(self, ended: _Ended, *, abandoned: bool = False) -> None:
+    def _go_offline(self, ended: Ended, *, abandoned: bool = False) -> None:
         """The last words, said once: by the thread, or by who does not want to wait for it."""
         with self._changed:
-            if self._speaking or (abandoned and self._link is not None and not self._link.told):
+            if self._speaking or (abandoned and self.link is not None and not self.link.told):
                 return
             self._speaking = self.over = True
             stopping = self._stopping
         self._connection.report_lost(self._connection.detach(ended.code, ended.reason).messages)
-        self._client.channel.interrupt("the client is offline")
-        self._client.set_status(WSE_STATUS.OFFLINE)
+        self.client.channel.interrupt("the client is offline")
+        self.client.set_status(WSE_STATUS.OFFLINE)
         with self._changed:
-            self._finish(_stopped_error() if stopping else ended.error)
+            self._finish(stopped_error() if stopping else ended.error)
         self._silent.set()
 
     def _finish(self, error: BaseException | None, payload: Any = None) -> None:
         """Tells who waits how it went; the lock is held."""
-        if not self._attempt.done:
-            self._attempt.done = True
-            self._attempt.error = error
-            self._attempt.payload = payload
-            self._changed.notify_all()
+        self._attempt.finish(error, payload)
+        self._changed.notify_all()
 
     def _post(self, task: Any) -> None:
         self._connection.lane.post(task)
-
-
-def _stopped_error() -> WseError:
-    return WseConnectionError(
-        WSE_ERROR.CONNECTION_CLOSED, message="disconnected before the welcome"
-    )
-
-
-def _closed_error(code: int, reason: str) -> WseError:
-    """What ``connect`` raises when the link was closed before the welcome."""
-    if code == _NORMAL and reason == WSE_REASON.NOT_AUTHORIZED:
-        return WsePermissionError(WSE_ERROR.NOT_AUTHORIZED, message="the server refused")
-    told = f"{code} {reason}".strip()
-    return WseConnectionError(
-        WSE_ERROR.CONNECTION_CLOSED, {"closed": [code, reason]}, f"closed with {told}"
-    )

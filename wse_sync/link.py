@@ -18,8 +18,8 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from time import monotonic
 
+from . import clock
 from .constants import WSE_REASON
 from .gate import Gate
 from .loop import Loop, Timer
@@ -208,7 +208,7 @@ class Link:
 
     def resume(self) -> None:
         """The reader reads again."""
-        self.transport.stream.last_received = monotonic()
+        self.transport.stream.last_received = clock.monotonic()
         with self._lock:
             self.paused = False
             timer, self._pause_beat = self._pause_beat, None
@@ -226,6 +226,11 @@ class Link:
     def cut(self) -> None:
         """Ends the wait for the answer to a close; any thread."""
         self.transport.stream.abort()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether whoever reads waits: for the other side, or for room. Only tests can tell."""
+        return self.paused or self.transport.stream.is_quiet
 
     def wait(self, timeout: float) -> bool:
         """Blocks until the reader is done with the stream; False after ``timeout`` seconds."""
@@ -323,7 +328,7 @@ class Link:
 
     def _start_heartbeat(self) -> None:
         if self._ping_interval is not None:
-            self._beat_at(monotonic() + self._ping_interval)
+            self._beat_at(clock.monotonic() + self._ping_interval)
 
     def _beat_at(self, deadline: float) -> None:
         with self._lock:
@@ -335,7 +340,7 @@ class Link:
         assert self._ping_interval is not None
         if self.verdict is not None:
             return
-        now = monotonic()
+        now = clock.monotonic()
         last = now if self.paused else self.transport.stream.last_received
         if self.outbox.waiting_bytes:
             last = max(last, self.outbox.last_sent)

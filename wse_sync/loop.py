@@ -1,9 +1,9 @@
 """The one background thread of the process: deadlines, and leftovers of slow sockets.
 
 It runs heartbeats, time limits, waits before a reconnect, and sends on what a socket did not take
-at once. It starts with the first timer or socket, blocks in ``select`` until the next deadline (the
-monotonic clock: a clock on the wall that jumps changes nothing), and ends when there is nothing to
-wait for. Everything that it calls is ours and short; user code never runs here.
+at once. It starts with the first timer or socket, blocks in ``select`` until the next deadline (of
+``clock.monotonic()``: a clock on the wall that jumps changes nothing), and ends when there is
+nothing to wait for. Everything that it calls is ours and short; user code never runs here.
 
 ``_lock`` guards every attribute. It is taken under any other lock and none is taken under it; the
 callbacks run without it.
@@ -14,12 +14,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 import selectors
 import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
+
+from . import clock
 
 __all__ = ["Loop", "Timer", "loop"]
 
@@ -65,13 +68,16 @@ class Loop:
         self._wake: socket.socket | None = None
         self._wakes_at = 0.0
         self._hurry = False
+        self._busy = False
+        #: How many timers have run.
+        self.runs = 0
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Runs ``callback`` in ``delay`` seconds."""
-        return self.call_at(monotonic() + delay, callback)
+        return self.call_at(clock.monotonic() + delay, callback)
 
     def call_at(self, deadline: float, callback: Callable[[], None]) -> Timer:
-        """Runs ``callback`` at ``deadline``, a time of ``time.monotonic()``."""
+        """Runs ``callback`` at ``deadline``, a time of ``clock.monotonic()``."""
         deadline = float(deadline)  # here, not in the thread of all, when it is compared
         timer = Timer(self, deadline, callback)
         with self._lock:
@@ -95,6 +101,23 @@ class Loop:
         with self._lock:
             if self._watched.pop(sock.fileno(), None) is not None and self._selector is not None:
                 self._selector.unregister(sock)
+
+    def look_again(self) -> None:
+        """Has the thread look at the clock, which was moved."""
+        with self._lock:
+            if self._thread is not None:
+                self._ensure_awake(0.0)
+
+    def next_deadline(self) -> float:
+        """When the next timer is due; infinity if there is none."""
+        with self._lock:
+            return self._next_deadline()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a timer is due or runs just now."""
+        with self._lock:
+            return self._busy or self._next_deadline() <= clock.monotonic()
 
     def rest(self, timeout: float) -> None:
         """Waits until the thread has ended, for as long as there is nothing for it to do."""
@@ -163,20 +186,24 @@ class Loop:
     def _next(self) -> tuple[Callable[[], None] | None, float, bool]:
         """What is due, or how long to sleep and whether there is nothing to wait for."""
         with self._lock:
-            while self._heap and self._heap[0][2].callback is None:
-                heapq.heappop(self._heap)
-            now = monotonic()
-            if self._heap and self._heap[0][0] <= now:
+            now = clock.monotonic()
+            deadline = self._next_deadline()
+            self._busy = deadline <= now
+            if self._busy:
                 timer = heapq.heappop(self._heap)[2]
                 callback, timer.callback = timer.callback, None
                 self._live -= 1
+                self.runs += 1
                 return callback, 0.0, False
             idle = not self._heap and not self._watched
-            sleep = _LINGER if idle else _FOREVER
-            if self._heap:
-                sleep = min(sleep, self._heap[0][0] - now)
+            sleep = min(_LINGER if idle else _FOREVER, deadline - now)
             self._wakes_at = now + sleep
             return None, sleep, idle
+
+    def _next_deadline(self) -> float:
+        while self._heap and self._heap[0][2].callback is None:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
 
     def _end_after(
         self, time: float, selector: selectors.BaseSelector, ours: socket.socket

@@ -14,8 +14,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
 
+from . import clock
 from .loop import Loop
 from .transport.base import AT_ONCE, Bytes, LinkLost, Stream
 
@@ -67,7 +67,7 @@ class Outbox:
         self._bytes = 0  # of them: 0 when there is none
         self._sealed = False
         self._closed = False
-        self.last_sent = monotonic()
+        self.last_sent = clock.monotonic()
 
     @property
     def waiting_bytes(self) -> int:
@@ -215,7 +215,7 @@ class Outbox:
             sent = self._stream.send(head)
             if not sent:
                 return
-            self.last_sent = monotonic()
+            self.last_sent = clock.monotonic()
             self._bytes -= sent
             if sent < len(head):
                 self._frames[0] = memoryview(head)[sent:]
@@ -253,4 +253,4 @@ class Outbox:
             return True
         if self._changed is None:
             self._changed = threading.Condition(self._lock)
-        return self._changed.wait_for(condition, timeout)
+        return clock.wait_for(self._changed, condition, timeout)

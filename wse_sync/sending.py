@@ -17,9 +17,9 @@ import math
 from collections.abc import Callable
 from functools import partial
 from threading import Condition, Lock
-from time import monotonic
 from typing import Any
 
+from . import clock
 from .constants import WSE_ERROR
 from .core.delivery import Delivery, Outgoing
 from .dispatch import Lane
@@ -97,6 +97,11 @@ class Sender(abc.ABC):
         #: What went out and came in since the welcome, as far as it is not settled.
         self.session = Delivery()
 
+    @property
+    def link(self) -> Link | None:
+        """The link that it has at the moment."""
+        return self._link
+
     def _open(self, link: Link, welcome: Data | None = None) -> None:
         """Begins on a link: with the welcome, if that is ours to give, and what has been waiting.
 
@@ -152,7 +157,7 @@ class Sender(abc.ABC):
             refused = self._link is not link or link is None
             return over or session.has_room(size) or (refused and not is_answer)
 
-        if not self._room.wait_for(may_go_on, _until(deadline)):
+        if not clock.wait_for(self._room, may_go_on, _until(deadline)):
             raise _full()
 
     def _notify(self) -> None:
@@ -257,7 +262,7 @@ class Sender(abc.ABC):
 
 
 def _until(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - monotonic())
+    return None if deadline is None else max(0.0, deadline - clock.monotonic())
 
 
 def _full() -> WseError:

@@ -23,6 +23,7 @@ from .constants import WSE_ERROR, WSE_REASON
 from .core.peer import Message
 from .endpoint import Endpoint
 from .errors import WseError
+from .link import Link
 from .loop import loop
 from .protocol import Protocol
 from .registry import Registry, WseIdentity
@@ -30,7 +31,7 @@ from .sending import Packed
 from .sessions import WseConnection
 from .signals import ServerSignals, Signal
 from .workers import Task
-from .wsgi import answer
+from .wsgi import answer, parse_origins
 
 if TYPE_CHECKING:
     from .standalone import Listener
@@ -151,7 +152,7 @@ class WseServer(Endpoint):
         self.resume_window = float(resume_window)
         self.max_suspended = max_suspended
         self.max_connections = max_connections
-        self.origins = _origins(origins)
+        self.origins = parse_origins(origins)
         #: The signals.
         self.when = ServerSignals(self._report_from_signal, self.last_resort)
         self.registry = Registry(self)
@@ -189,11 +190,15 @@ class WseServer(Endpoint):
                     self.auth_timeout,
                     _VISITORS_FACTOR * self.max_connections + _VISITORS_MORE,
                 )
-                self.channel.resume()
-                self._closing = False
-                self._closed.clear()
+                self._open()
                 self._listener.start()
         return self
+
+    def _open(self) -> None:
+        """The end of ``close``; the lock is held."""
+        self.channel.resume()
+        self._closing = False
+        self._closed.clear()
 
     def serve_forever(self) -> None:
         """Starts and blocks until :meth:`close`; Ctrl-C closes in order and returns."""
@@ -344,6 +349,16 @@ class WseServer(Endpoint):
 
     # What the other modules need
 
+    def reopen(self) -> None:
+        """Lets clients in again after ``close``, without a listener."""
+        with self._lock:
+            self._open()
+
+    def links(self) -> list[Link]:
+        """All that there are, also of those who have not been let in."""
+        with self._lock:
+            return [connection.arrival for connection in self._arrivals]
+
     def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
         """Makes a connection and enters it, or returns None if there is no place for one more."""
         with self._lock:
@@ -385,13 +400,3 @@ class WseServer(Endpoint):
     def __repr__(self) -> str:
         where = self.url if self._listener is not None else "not listening"
         return f"<WseServer {where}, {len(self.clients)} users>"
-
-
-def _origins(origins: Iterable[str] | None) -> frozenset[str] | None:
-    if origins is None:
-        return None
-    if isinstance(origins, str):
-        if origins != "*":
-            raise bad_value(f'origins must be None, a list, or "*": [{origins!r}], maybe?')
-        return frozenset({"*"})
-    return frozenset(origin.rstrip("/").lower() for origin in origins)

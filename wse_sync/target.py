@@ -23,7 +23,7 @@ def check_url(url: str) -> str:
     """Refuses what is no URL of a WebSocket."""
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("ws", "wss") and bool(parts.hostname)
+        good = parts.scheme in ("ws", "wss", "memory") and bool(parts.hostname)
         _ = parts.port  # raises if it is none
     except (ValueError, AttributeError, TypeError):
         good = False

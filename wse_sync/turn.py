@@ -67,17 +67,18 @@ class Turn:
         "_reader",
         "_recalled",
         "_serving",
-        "_stand_in",
         "_state",
         "_used",
         "_wake",
         "_workers",
         "is_away",
+        "stand_in",
     )
 
     def __init__(self, workers: Workers, stand_in: Task, *, may_serve: bool) -> None:
         self._workers = workers
-        self._stand_in = stand_in
+        #: What a stand-in runs.
+        self.stand_in = stand_in
         self._may_serve = may_serve
         self._lock = threading.Lock()
         self._state = _OWN
@@ -120,7 +121,7 @@ class Turn:
             if self._serving is None or self._state is not _OWN:
                 return
             try:
-                self._workers.run(self._stand_in)
+                self._workers.run(self.stand_in)
             except RuntimeError as error:  # the watch tries again
                 _log.debug("a call holds up its connection: %s", error)
                 return
@@ -304,7 +305,8 @@ class _Watch:
         with self._lock:
             # begin() enters its call first and then looks for the timer, here it is the other way.
             self._timer = None
-            if self._busy or self._served:
+            # Where there is a stand-in already, the next call brings the watch back.
+            if self._busy or any(not turn.is_away for turn in served):
                 self._timer = loop.call_later(LOOK, self._look)
             self._busy = False
 

@@ -45,7 +45,7 @@ class Workers:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []  # the last to become idle is the first to work again
         self._joiners: list[threading.Thread] = []
-        self._threads: set[threading.Thread] = set()
+        self._threads: set[_Worker] = set()
         self._calls = 0
         self._backlog: deque[Task] = deque()
         self._waiting = 0
@@ -61,8 +61,16 @@ class Workers:
                 self._hire(task)
                 return
             worker = self._idle.pop()
-        worker.task = task
+            worker.task = task
         worker.wake.release()
+
+    def running(self) -> dict[threading.Thread, Task | None]:
+        """What runs in which thread; None stands for the code of users in a thread of others."""
+        with self._lock:
+            running: dict[threading.Thread, Task | None] = dict.fromkeys(self._guests)
+            for worker in self._threads.difference(self._idle):
+                running[worker] = worker.task
+            return running
 
     def call(self, task: Task, waiting: Task | None = None) -> bool:
         """Runs a task as one of the calls, as soon as there is a place.
@@ -160,7 +168,7 @@ class Workers:
         try:
             while True:
                 with self._lock:
-                    threads = (self._threads | self._guests).difference(self._joiners)
+                    threads = {*self._threads, *self._guests}.difference(self._joiners)
                     dismissed, self._idle = self._idle, []
                 for worker in dismissed:  # they wake up without a task
                     worker.wake.release()

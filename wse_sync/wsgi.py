@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from . import script
+from .checks import bad_value
 from .sessions import WseConnection
 from .transport.accepted import AcceptedTransport, HandshakeFailed
 from .transport.stream import open_stream
@@ -20,13 +21,15 @@ from .transport.stream import open_stream
 if TYPE_CHECKING:
     from .server import WseServer
 
-__all__ = ["LATER", "OWN_SOCKET", "UPGRADED", "answer"]
+__all__ = ["LATER", "OWN_SOCKET", "TRANSPORT", "UPGRADED", "answer", "parse_origins"]
 
 #: Set in the environ by our own listener: the socket.
 OWN_SOCKET = "wse_sync.socket"
 #: Set in the environ by our own listener: a list for what serves the connection, to be called when
 #: the request is over.
 LATER = "wse_sync.later"
+#: Set in the environ by whoever has no socket: the transport.
+TRANSPORT = "wse_sync.transport"
 #: Set in the environ once the socket speaks WebSocket and no more HTTP.
 UPGRADED = "wse_sync.upgraded"
 
@@ -97,7 +100,7 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
             origin,
         )
         return _Refusal(HTTPStatus.FORBIDDEN, f"Pages from {origin} may not connect here.")
-    if _socket_of(environ) is None:
+    if TRANSPORT not in environ and _socket_of(environ) is None:
         text = "This WSGI server does not expose its socket, so it cannot carry a WebSocket."
         server.log.error(
             "%s Use werkzeug's, gunicorn's gthread workers, or WseServer(port=…).start()", text
@@ -108,11 +111,7 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
 
 def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     """Serves the connection until it ends, or has it served later; or why it could not begin."""
-    sock = _socket_of(environ)
-    assert sock is not None
-    # Whoever accepted the socket closes it; to shut it down is enough for both ends.
-    stream = open_stream(sock, owned=False)
-    transport = AcceptedTransport(environ, stream, server.protocol.name, server.max_message_bytes)
+    transport = environ.pop(TRANSPORT, None) or _accept(server, environ)
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
         server.log.warning(
@@ -137,6 +136,14 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     return None
 
 
+def _accept(server: WseServer, environ: dict[str, Any]) -> AcceptedTransport:
+    sock = _socket_of(environ)
+    assert sock is not None
+    # Whoever accepted the socket closes it; to shut it down is enough for both ends.
+    stream = open_stream(sock, owned=False)
+    return AcceptedTransport(environ, stream, server.protocol.name, server.max_message_bytes)
+
+
 def _run(server: WseServer, connection: WseConnection, subprotocol: str | None) -> None:
     try:
         connection.run(subprotocol)
@@ -156,6 +163,17 @@ def _socket_of(environ: dict[str, Any]) -> socket.socket | None:
         if isinstance(sock, socket.socket):
             return sock
     return None
+
+
+def parse_origins(origins: Iterable[str] | None) -> frozenset[str] | None:
+    """The option of that name."""
+    if origins is None:
+        return None
+    if isinstance(origins, str):
+        if origins != "*":
+            raise bad_value(f'origins must be None, a list, or "*": [{origins!r}], maybe?')
+        return frozenset({"*"})
+    return frozenset(origin.rstrip("/").lower() for origin in origins)
 
 
 def _is_allowed(origins: frozenset[str] | None, origin: str, environ: dict[str, Any]) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from functools import partial
-from time import monotonic
 
 import pytest
 
 from tests.support import PATIENCE, Recorder, Thread, wait_until
-from wse_sync import WSE_ERROR, WseConnectionError, WseError, WseLookupError, WseTimeoutError
+from wse_sync import WSE_ERROR, WseConnectionError, WseError, WseLookupError, WseTimeoutError, clock
 from wse_sync.callers import Callers, disconnect_all
 from wse_sync.core.peer import Answer
 from wse_sync.loop import loop as process_loop
@@ -47,7 +46,7 @@ def enter(callers: Callers, name: str = "add", timeout: float | None = None) -> 
     """Opens a call whose deadline is so many seconds away."""
     reply = Waiting()
     reply.stamp = callers.new_stamp()
-    deadline = None if timeout is None else monotonic() + timeout
+    deadline = None if timeout is None else clock.monotonic() + timeout
     callers.open(reply.stamp, name, deadline, reply)
     return reply
 
@@ -251,7 +250,7 @@ def test_every_call_ends_exactly_once_whoever_ends_it(callers: Callers) -> None:
             reply = Counting()
             reply.stamp = callers.new_stamp()
             stamps.append(reply.stamp)
-            deadline = None if rng.random() < 0.3 else monotonic() + rng.random() * 0.005
+            deadline = None if rng.random() < 0.3 else clock.monotonic() + rng.random() * 0.005
             callers.open(reply.stamp, "x", deadline, reply)
             if rng.random() < 0.5:
                 callers.settle(Answer(reply.stamp, "result", failed=False))

@@ -641,8 +641,7 @@ class Beating:
     def __init__(self, interval: float, timeout: float | None) -> None:
         self.loop = SteppedLoop()
         self._patch = pytest.MonkeyPatch()
-        for module in ("link", "outbox", "transport.memory"):
-            self._patch.setattr(f"wse_sync.{module}.monotonic", lambda: self.loop.now)
+        self._patch.setattr("wse_sync.clock.monotonic", lambda: self.loop.now)
         # Nothing is waited for that only a loop with a thread would do.
         self._patch.setattr("wse_sync.link.CLOSE_TIMEOUT", 0.0)
         here, self._there = memory.pair()

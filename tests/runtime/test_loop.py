@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.programs import Program
 from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
+from wse_sync import clock
 from wse_sync.loop import Loop
 
 FAR = 3600.0
@@ -66,8 +67,8 @@ def empty(sock: socket.socket) -> None:
 
 def test_a_timer_runs_at_its_time_and_not_before(loop: Loop) -> None:
     ran = Recorder()
-    deadline = time.monotonic() + 0.05
-    timer = loop.call_at(deadline, lambda: ran.add(time.monotonic()))
+    deadline = clock.monotonic() + 0.05
+    timer = loop.call_at(deadline, lambda: ran.add(clock.monotonic()))
     assert timer.deadline == deadline
     assert ran.wait_for(1)[0] >= deadline
 
@@ -76,16 +77,56 @@ def test_timers_run_in_the_order_of_their_deadlines(loop: Loop) -> None:
     numbers = list(range(200))
     random.Random(7).shuffle(numbers)
     ran = Recorder()
-    now = time.monotonic()
+    now = clock.monotonic()
     with paused(loop):
         for number in numbers:
             loop.call_at(now + number / 1e6, partial(ran.add, number))
     assert ran.wait_for(200) == list(range(200))
 
 
+def test_a_timer_runs_when_the_clock_was_moved_and_the_loop_was_told(loop: Loop) -> None:
+    ran = Recorder()
+    loop.call_later(FAR, lambda: ran.add("far"))
+    loop.call_later(2 * FAR, lambda: ran.add("farther"))
+    clock.advance(FAR)
+    loop.look_again()
+    assert ran.wait_for(1) == ["far"]
+    clock.advance(FAR)
+    loop.look_again()
+    assert ran.wait_for(2) == ["far", "farther"]
+
+
+def test_a_loop_without_a_thread_has_nothing_to_look_at(loop: Loop) -> None:
+    loop.look_again()
+    assert loop._thread is None
+    assert loop.next_deadline() == math.inf
+
+
+def test_the_next_deadline_is_that_of_the_first_timer_that_still_counts(loop: Loop) -> None:
+    first, second = (loop.call_later(delay, lambda: None) for delay in (FAR, 2 * FAR))
+    assert loop.next_deadline() == first.deadline
+    first.cancel()
+    assert loop.next_deadline() == second.deadline
+    second.cancel()
+    assert loop.next_deadline() == math.inf
+
+
+def test_it_is_busy_while_a_timer_is_due_or_runs(loop: Loop) -> None:
+    runs = loop.runs
+    with paused(loop):
+        assert loop.is_busy
+        assert loop.runs == runs + 1
+        loop.call_later(0.0, lambda: None)
+    wait_until(lambda: not loop.is_busy)
+    assert loop.runs == runs + 2
+    far = loop.call_later(FAR, lambda: None)
+    assert not loop.is_busy
+    far.cancel()
+
+
 def test_timers_of_one_deadline_run_in_the_order_in_which_they_were_set(loop: Loop) -> None:
     ran = Recorder()
-    deadline = time.monotonic()
+    deadline = clock.monotonic()
     with paused(loop):
         for number in range(100):
             loop.call_at(deadline, partial(ran.add, number))
@@ -103,7 +144,7 @@ def test_a_timer_that_comes_later_may_be_due_earlier(loop: Loop) -> None:
 
 def test_a_deadline_in_the_past_is_due_at_once(loop: Loop) -> None:
     ran = threading.Event()
-    loop.call_at(time.monotonic() - FAR, ran.set)
+    loop.call_at(clock.monotonic() - FAR, ran.set)
     wait_event(ran)
 
 
@@ -174,7 +215,7 @@ def test_many_threads_may_set_and_cancel(loop: Loop) -> None:
         kept = 0
         for number in range(500):
             timer = loop.call_later(rng.random() / 100, partial(ran.add, (thread, number)))
-            if rng.random() < 0.5 and timer.deadline > time.monotonic() + 0.005:
+            if rng.random() < 0.5 and timer.deadline > clock.monotonic() + 0.005:
                 timer.cancel()
             kept += 1
         return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Callable
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import PATIENCE, Recorder, Thread, wait_until
+from wse_sync import clock
 from wse_sync.loop import Loop
 from wse_sync.outbox import Outbox
 from wse_sync.transport import memory
@@ -121,11 +121,11 @@ def test_waiting_bytes_are_those_that_have_not_gone(wire: Wire) -> None:
 def test_bytes_that_go_are_noted(wire: Wire) -> None:
     fill(wire)
     wire.outbox.write(b"x" * 60)
-    before = time.monotonic()
+    before = clock.monotonic()
     wire.outbox.last_sent = 0.0
     wire.receive(10)
     wait_until(lambda: wire.outbox.last_sent)
-    assert before <= wire.outbox.last_sent <= time.monotonic()
+    assert before <= wire.outbox.last_sent <= clock.monotonic()
 
 
 def test_42_one_frame_too_many_is_refused_and_told_once_by_the_loop(wire: Wire) -> None:

@@ -6,7 +6,7 @@ import threading
 from functools import partial
 
 from tests.runtime.test_dispatch import Gate, no_threads
-from tests.support import PATIENCE, Recorder, Thread, wait_event
+from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
 from wse_sync.workers import Workers
 
 
@@ -137,4 +137,20 @@ def test_a_thread_of_others_does_not_wait_for_itself() -> None:
 def test_a_thread_may_be_released_that_was_not_adopted() -> None:
     workers = Workers(1)
     workers.release(threading.current_thread())
+    assert workers.join(PATIENCE)
+
+
+def test_what_runs_can_be_seen() -> None:
+    workers, gate = Workers(1), Gate()
+    assert workers.running() == {}
+    workers.run(gate)
+    gate.wait_entered()
+    [(thread, task)] = workers.running().items()
+    assert thread.name.startswith("wse-worker-")
+    assert task is gate
+    workers.adopt(threading.current_thread())
+    assert workers.running() == {thread: gate, threading.current_thread(): None}
+    workers.release(threading.current_thread())
+    gate.open()
+    wait_until(lambda: workers.running() == {}, "the worker is idle")
     assert workers.join(PATIENCE)

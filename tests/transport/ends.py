@@ -23,7 +23,7 @@ from wse_sync.protocol import Data
 from wse_sync.transport import memory
 from wse_sync.transport.accepted import AcceptedTransport
 from wse_sync.transport.base import LinkLost, Transport
-from wse_sync.transport.dialed import DialedTransport, Dialer
+from wse_sync.transport.dialed import DialedTransport, NetworkDialer
 from wse_sync.transport.stream import open_stream
 
 EndT = TypeVar("EndT")
@@ -261,7 +261,7 @@ def connect(
         if send_buffer_bytes is not None:
             options["sockopt"] = [(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)]
         url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/"
-        dialed = Dialer().dial(url, SUBPROTOCOL, PATIENCE, context, options)
+        dialed = NetworkDialer().dial(url, SUBPROTOCOL, PATIENCE, context, options)
         dialed.max_message_bytes = LIMIT
         return accepting.result(), dialed
 

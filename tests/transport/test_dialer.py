@@ -15,7 +15,8 @@ from tests.conftest import MakeRawServer
 from tests.support import PATIENCE, RawPeer, Thread, wait_event
 from tests.transport.ends import LIMIT, Certificates, read_request
 from wse_sync.transport.base import LinkLost
-from wse_sync.transport.dialed import DialedTransport, Dialer, DialFailed
+from wse_sync.transport.dialed import DialedTransport, NetworkDialer
+from wse_sync.transport.dialing import DialFailed
 
 SUBPROTOCOL = "wse-default-json"
 NO_LIMIT = 3600.0
@@ -34,10 +35,10 @@ def dial(
     *,
     timeout: float | None = PATIENCE,
     context: ssl.SSLContext | None = None,
-    dialer: Dialer | None = None,
+    dialer: NetworkDialer | None = None,
     **options: Any,
 ) -> DialedTransport:
-    transport = (dialer or Dialer()).dial(url, SUBPROTOCOL, timeout, context, options)
+    transport = (dialer or NetworkDialer()).dial(url, SUBPROTOCOL, timeout, context, options)
     transport.max_message_bytes = LIMIT
     return transport
 
@@ -153,7 +154,7 @@ def test_the_options_that_are_given_stay_as_they_were(
 ) -> None:
     options = {"header": ["X-A: 1"], "sslopt": {"ciphers": "DEFAULT"}}
     server = make_raw_server(hear_out)
-    transport = Dialer().dial(server.url, SUBPROTOCOL, PATIENCE, None, options)
+    transport = NetworkDialer().dial(server.url, SUBPROTOCOL, PATIENCE, None, options)
     opened.callback(transport.stream.close)
     assert options == {"header": ["X-A: 1"], "sslopt": {"ciphers": "DEFAULT"}}
 
@@ -460,7 +461,7 @@ def test_other_tls_options_go_with_a_context(opened: ExitStack, certificates: Ce
 def test_an_attempt_that_was_given_up_before_it_began_fails(
     make_raw_server: MakeRawServer,
 ) -> None:
-    dialer = Dialer()
+    dialer = NetworkDialer()
     dialer.abort()
     server = make_raw_server(hear_out)
     assert not failure(server.url, dialer=dialer, timeout=NO_LIMIT).final
@@ -497,7 +498,7 @@ def test_34_an_attempt_is_given_up_while_tls_is_under_way(opened: ExitStack) -> 
 
 
 def give_up(url: str, asked: threading.Event, **options: Any) -> None:
-    dialer = Dialer()
+    dialer = NetworkDialer()
     attempt = Thread(lambda: failure(url, dialer=dialer, timeout=NO_LIMIT, **options))
     wait_event(asked, "the attempt has begun")
     dialer.abort()
@@ -513,7 +514,7 @@ def test_giving_up_an_attempt_that_has_worked_harms_nothing(
         peer.send("welcome")
         peer.recv_close()
 
-    dialer = Dialer()
+    dialer = NetworkDialer()
     transport = dial(make_raw_server(serve).url, dialer=dialer)
     opened.callback(transport.stream.close)
     dialer.abort()
@@ -523,7 +524,7 @@ def test_giving_up_an_attempt_that_has_worked_harms_nothing(
 
 
 def test_giving_up_nothing_is_no_error() -> None:
-    Dialer().abort()
+    NetworkDialer().abort()
 
 
 def test_nothing_is_left_open_by_a_failure(

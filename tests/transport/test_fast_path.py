@@ -45,7 +45,7 @@ from tests.transport.ends import (
 from wse_sync.transport import framing
 from wse_sync.transport.accepted import AcceptedTransport
 from wse_sync.transport.base import LinkLost, Transport
-from wse_sync.transport.dialed import Dialer
+from wse_sync.transport.dialed import NetworkDialer
 from wse_sync.transport.stream import open_stream
 
 ASKED = os.environ.get("WSE_FRAMING_EXAMPLES")
@@ -134,7 +134,7 @@ def accept(script: Any) -> Transport:
 
 def dial(script: Any) -> Transport:
     options = {"socket": script}
-    return Dialer().dial("ws://localhost/", SUBPROTOCOL, PATIENCE, None, options)
+    return NetworkDialer().dial("ws://localhost/", SUBPROTOCOL, PATIENCE, None, options)
 
 
 class Side(NamedTuple):

@@ -9,7 +9,6 @@ import ssl
 import struct
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from types import FrameType
@@ -20,6 +19,7 @@ import pytest
 from tests.programs import Program
 from tests.support import PATIENCE, Thread, wait_until
 from tests.transport.ends import Certificates
+from wse_sync import clock
 from wse_sync.loop import Loop
 from wse_sync.transport import memory
 from wse_sync.transport.base import AT_ONCE, LinkLost, Stream
@@ -272,11 +272,11 @@ def test_what_was_sent_before_an_abort_can_still_be_received(pipe: Pipe) -> None
 
 
 def test_bytes_that_come_are_life_and_their_end_is_not_later(pipe: Pipe) -> None:
-    before = time.monotonic()
+    before = clock.monotonic()
     pipe.there.last_received = 0.0
     pipe.here.send(b"x")
     take(pipe.there, 1)
-    assert before <= pipe.there.last_received <= time.monotonic()
+    assert before <= pipe.there.last_received <= clock.monotonic()
 
 
 def test_both_directions_at_once(pipe: Pipe) -> None:
@@ -549,7 +549,7 @@ def test_a_reset_is_left_for_whoever_receives(certificates: Certificates) -> Non
 def test_what_is_gathered_is_life(certificates: Certificates) -> None:
     here, there = plain_pipe(certificates)
     with closing_both(here, there):
-        before = time.monotonic()
+        before = clock.monotonic()
         here.last_received = 0.0
         assert not here.gather([], 100, 0.0)
         assert here.last_received == 0.0

@@ -84,6 +84,11 @@ class Stream(abc.ABC):
     sends_in_one_step = False
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether somebody waits to receive, in vain so far; assumed where nobody can tell."""
+        return True
+
+    @property
     def offer(self) -> Callable[[Bytes, int], int]:
         """What sends one frame after another, with the least that it takes: ``send`` with flags.
 

@@ -21,9 +21,10 @@ import websocket
 from ..protocol import Data
 from . import framing
 from .base import Glance, LinkLost, Stream, Transport
+from .dialing import Dialer, DialFailed, refused, shown
 from .stream import open_stream
 
-__all__ = ["DialFailed", "DialedTransport", "Dialer", "shown"]
+__all__ = ["DialedTransport", "NetworkDialer"]
 
 _RECEIVE_BYTES = 64 * 1024
 _OPCODE = 4  # where it stands in the library's tuple of a frame's header
@@ -32,26 +33,9 @@ _NO_CODE, _ABNORMAL = 1005, 1006
 _PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
 
 _SWITCHING_PROTOCOLS = 101
-# A 4xx means that trying again is useless, except for these (RFC 9110, RFC 6585).
-_RETRY_STATUSES = frozenset({408, 425, 429})
 
 # With these options of the library, opening the socket is its own affair.
 _LIBRARYS_OWN = frozenset({"http_proxy_host", "sockopt", "socket", "sslopt"})
-
-
-class DialFailed(Exception):
-    """No WebSocket came about.
-
-    Args:
-        message: Why, for people.
-        final: Whether trying again is useless.
-        status: The HTTP status of the answer, if there was one.
-    """
-
-    def __init__(self, message: str, *, final: bool = False, status: int | None = None) -> None:
-        super().__init__(message)
-        self.final = final
-        self.status = status
 
 
 class _GivenUp(Exception):
@@ -62,8 +46,8 @@ class _TooBig(Exception):
     """A message over the limit is coming."""
 
 
-class Dialer:
-    """One attempt to open a WebSocket. ``_lock`` guards all of it."""
+class NetworkDialer(Dialer):
+    """One attempt to open a WebSocket over the network. ``_lock`` guards all of it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,18 +63,6 @@ class Dialer:
         ssl_context: ssl.SSLContext | None,
         options: Mapping[str, Any],
     ) -> DialedTransport:
-        """Connects and upgrades.
-
-        Args:
-            url: ``ws://`` or ``wss://``.
-            subprotocol: The one to ask for.
-            timeout: Bound of each step (an address, TLS, a read of the answer), in seconds.
-            ssl_context: For ``wss://``; None is the default of the ssl module.
-            options: For ``websocket.create_connection``.
-
-        Raises:
-            DialFailed: It did not work.
-        """
         given = dict(options)
         given.setdefault("suppress_origin", "origin" not in given)
         given.setdefault("subprotocols", [subprotocol])
@@ -112,7 +84,8 @@ class Dialer:
         except DialFailed:
             raise
         except websocket.WebSocketBadStatusException as error:
-            raise _refused(url, error) from error
+            body = getattr(error, "resp_body", None) or b""
+            raise refused(url, error.status_code or 0, body) from error
         except ssl.SSLCertVerificationError as error:
             raise DialFailed(
                 f"the certificate of {shown(url)} is not trusted: {error.verify_message}",
@@ -126,7 +99,7 @@ class Dialer:
         return DialedTransport(ws, url)
 
     def abort(self) -> None:
-        """Ends the attempt; any thread. Behind a proxy, at the next timeout."""
+        # Behind a proxy it ends at the next timeout.
         with self._lock:
             self._aborted = True
             # After a redirect the library has a socket of its own.
@@ -315,12 +288,6 @@ def _ssl_options(context: ssl.SSLContext | None, given: Any) -> dict[str, Any]:
     return {**kept, **(given or {}), "context": context}
 
 
-def shown(url: str) -> str:
-    """A URL for people and logs: without user, password and query, which may be secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def _has_proxy(url: str) -> bool:
     """Whether the environment names a proxy for this URL; the library looks there as well."""
     parts = urlsplit(url)
@@ -331,14 +298,3 @@ def _has_proxy(url: str) -> bool:
     from urllib.request import proxy_bypass
 
     return not proxy_bypass(parts.hostname or "")
-
-
-def _refused(url: str, error: Any) -> DialFailed:
-    """The server answered, but not with an upgrade."""
-    status = error.status_code or 0
-    final = 400 <= status < 500 and status not in _RETRY_STATUSES
-    body = (getattr(error, "resp_body", None) or b"")[:200].decode("utf-8", "replace").strip()
-    said = f": {body.splitlines()[0]}" if body else ""
-    return DialFailed(
-        f"{shown(url)} answered with HTTP status {status}{said}", final=final, status=status
-    )

@@ -1,9 +1,10 @@
 """A WebSocket without a socket: two transports in one process.
 
 It takes the place of the network in tests and keeps the same promises: bytes in order, a bound on
-what is under way, messages of a limited size, closes that are answered. Framing is an opcode, a
-length and a body. ``_Pipe._changed`` guards each direction; nothing else is locked while it is
-held.
+what is under way, messages of a limited size, closes that are answered. It can also fall silent as
+they do, so that neither end hears of the other any more, not even of its end. Framing is an opcode,
+a length and a body. ``_Pipe._changed`` guards each direction; nothing else is locked while it is
+held, but for the lock of the loop.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
+from .. import clock
 from ..protocol import Data
 from .base import LinkLost, Stream, Transport, cut_reason
 
@@ -45,14 +46,21 @@ class _Pipe:
         self._changed = threading.Condition()
         self._bytes = bytearray()
         self._capacity = capacity
-        self._cut = False
+        self._has_reader = False  # just now, waiting
+        self._silent = False
+        self._cut_for_reader = self._cut_for_writer = False
+        #: How often something was put in.
+        self.puts = 0
         self._flush: Callable[[], None] | None = None
         self._loop: Any = None
 
     def put(self, data: bytes | memoryview) -> int:
         with self._changed:
-            if self._cut:
+            if self._cut_for_writer:
                 raise LinkLost(_ABNORMAL)
+            if self._silent:
+                return len(data)
+            self.puts += 1
             taken = min(len(data), self._capacity - len(self._bytes))
             self._bytes += data[:taken]
             self._changed.notify_all()
@@ -60,7 +68,9 @@ class _Pipe:
 
     def get(self, size: int) -> bytes:
         with self._changed:
-            self._changed.wait_for(lambda: self._bytes or self._cut)
+            self._has_reader = True
+            self._changed.wait_for(lambda: self._bytes or self._cut_for_reader)
+            self._has_reader = False
             data = bytes(self._bytes[:size])
             del self._bytes[:size]
             flush = self._flush
@@ -80,13 +90,26 @@ class _Pipe:
         with self._changed:
             self._flush = None
 
-    def cut(self) -> None:
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the reader waits, and in vain so far."""
         with self._changed:
-            self._cut = True
-            if self._flush is not None:
+            return self._has_reader and not self._bytes and not self._cut_for_reader
+
+    def silence(self) -> None:
+        with self._changed:
+            self._silent = True
+            self._bytes.clear()
+
+    def cut(self, *, by_reader: bool = False, by_writer: bool = False) -> None:
+        """Ends it; the other end hears of that, unless there is silence."""
+        with self._changed:
+            self._cut_for_reader |= by_reader or not self._silent
+            self._cut_for_writer |= by_writer or not self._silent
+            if self._cut_for_writer and self._flush is not None:
                 # As a socket that is shut down turns writable: the sender shall notice.
                 self._loop.call_later(0.0, self._flush)
-            self._flush = None
+                self._flush = None
             self._changed.notify_all()
 
 
@@ -96,11 +119,11 @@ class MemoryStream(Stream):
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self.last_received = monotonic()
+        self.last_received = clock.monotonic()
 
     def receive(self, size: int) -> bytes:
         data = self._incoming.get(size)
-        self.last_received = monotonic()
+        self.last_received = clock.monotonic()
         return data
 
     def send(self, data: bytes | memoryview) -> int:
@@ -112,9 +135,28 @@ class MemoryStream(Stream):
     def unwatch(self, loop: Any) -> None:
         self._outgoing.unwatch()
 
+    @property
+    def is_quiet(self) -> bool:
+        return self._incoming.is_quiet
+
+    @property
+    def puts(self) -> int:
+        """How often one of the ends sent something."""
+        return self._incoming.puts + self._outgoing.puts
+
+    def silence(self) -> None:
+        """From now on nothing of what either end sends arrives, and no end of the other."""
+        self._incoming.silence()
+        self._outgoing.silence()
+
     def abort(self) -> None:
-        self._incoming.cut()
-        self._outgoing.cut()
+        self._incoming.cut(by_reader=True)
+        self._outgoing.cut(by_writer=True)
+
+    def cut(self) -> None:
+        """Cuts the pipe for both ends, whatever silence there is."""
+        for pipe in (self._incoming, self._outgoing):
+            pipe.cut(by_reader=True, by_writer=True)
 
     def close(self) -> None:
         self.abort()
@@ -123,6 +165,7 @@ class MemoryStream(Stream):
 class MemoryTransport(Transport):
     """One end of a pair, as messages."""
 
+    stream: MemoryStream
     subprotocol: str | None = None
 
     def __init__(self, stream: MemoryStream) -> None:

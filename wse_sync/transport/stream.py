@@ -12,9 +12,9 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
+from .. import clock
 from .base import AT_ONCE, Bytes, LinkLost, Stream
 
 __all__ = ["SocketStream", "WaitingStream", "open_stream"]
@@ -47,7 +47,7 @@ class SocketStream(Stream):
         self._lock = threading.Lock()
         self._closed = False
         self._poll: Any = None  # made by the first who looks whether something has come
-        self.last_received = monotonic()
+        self.last_received = clock.monotonic()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -61,7 +61,7 @@ class SocketStream(Stream):
             data = self._sock.recv(size)
         except OSError as error:
             raise LinkLost(_ABNORMAL) from error
-        self.last_received = monotonic()
+        self.last_received = clock.monotonic()
         return data
 
     def gather(self, pieces: list[bytes], size: int, seconds: float) -> bool:
@@ -77,7 +77,7 @@ class SocketStream(Stream):
             pieces.extend(map(self._sock.recv, (size,), (AT_ONCE,)))  # in one step, for Ctrl-C
         except OSError:
             return False
-        self.last_received = monotonic()
+        self.last_received = clock.monotonic()
         return any(pieces)
 
     @property
@@ -142,7 +142,7 @@ class WaitingStream(SocketStream):
             try:
                 with self._lock:
                     data = self._sock.recv(size)
-                self.last_received = monotonic()
+                self.last_received = clock.monotonic()
                 return data
             except (BlockingIOError, ssl.SSLWantReadError):
                 to_write = False
