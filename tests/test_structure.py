@@ -47,7 +47,7 @@ LAYERS = (
     ),
     ("sides", ("attempt", "life", "registry", "auth", "sessions")),
     ("entry", ("script", "wsgi", "standalone", "inprocess")),
-    ("ends", ("client", "server")),
+    ("ends", ("client", "audience", "server")),
     ("frameworks", ("flask",)),
     ("tests", ("testing",)),
     ("names", ("__init__", "__main__")),
@@ -56,7 +56,17 @@ LAYERS = (
 # Neither of the two sides imports the other, whatever their layers allow.
 STRANGERS = (
     ("client", "life", "attempt"),
-    ("registry", "auth", "sessions", "server", "script", "wsgi", "standalone", "inprocess"),
+    (
+        "registry",
+        "auth",
+        "sessions",
+        "audience",
+        "server",
+        "script",
+        "wsgi",
+        "standalone",
+        "inprocess",
+    ),
 )
 
 # The one module that imports each third-party package.

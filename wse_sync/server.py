@@ -1,4 +1,4 @@
-"""The server: who may come in, who is there, and how to reach them.
+"""The server: its settings, its life, and who may come in.
 
 Threads: everything here may be called from any thread. ``_lock`` guards the set of arrivals, the
 listener and the flags. Under it, the lock of the channel is taken, and those of objects that nobody
@@ -10,27 +10,22 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import turn
+from .audience import Audience
 from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
-from .connection import Connection
 from .constants import WSE_ERROR, WSE_REASON
-from .core.peer import Message
-from .endpoint import Endpoint
 from .errors import WseError
 from .link import Link
 from .loop import loop
 from .protocol import Protocol
-from .registry import Registry, WseIdentity
-from .sending import Packed
+from .registry import Registry
 from .sessions import WseConnection
-from .signals import ServerSignals, Signal
-from .workers import Task
+from .signals import ServerSignals
 from .wsgi import answer, parse_origins
 
 if TYPE_CHECKING:
@@ -49,7 +44,7 @@ _SLICE = 1.0  # s
 _LAST_WAIT = 2.0  # s for threads to end when their links have been cut
 
 
-class WseServer(Endpoint):
+class WseServer(Audience):
     """Serves WSE: on a port of its own, inside a WSGI app, or both.
 
     Args:
@@ -154,7 +149,7 @@ class WseServer(Endpoint):
         self.max_connections = max_connections
         self.origins = parse_origins(origins)
         #: The signals.
-        self.when = ServerSignals(self._report_from_signal, self.last_resort)
+        self.when = ServerSignals(self.report_from_signal, self.last_resort)
         self.registry = Registry(self)
         self._asked_port = port
         self._lock = threading.Lock()
@@ -287,49 +282,6 @@ class WseServer(Endpoint):
         """
         return answer(self, environ, start_response)
 
-    # Users
-
-    @property
-    def clients(self) -> Mapping[Any, WseIdentity]:
-        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over."""
-        return self.registry.clients
-
-    def send(self, cid: Any, type: Any, payload: Any = None) -> int:
-        """Sends a message to all devices of a user. Does not block; any thread.
-
-        Returns:
-            How many connections it went to; 0 if the user is not there.
-
-        Raises:
-            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
-        """
-        client = self.clients.get(cid)
-        return self.send_to(() if client is None else client.conns.values(), type, payload)
-
-    def broadcast(self, type: Any, payload: Any = None) -> int:
-        """Sends a message to everyone, packed once. Does not block; any thread.
-
-        Returns:
-            How many connections it went to.
-
-        Raises:
-            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
-        """
-        return self.send_to(self.registry.connections(), type, payload)
-
-    def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
-        """Packs a message once and sends it to those connections that are not closed."""
-        data = self.peer.pack_message(type, payload)
-        self.check_size(data)
-        packed = Packed(data, type)
-        return sum([connection.send_packed(packed) for connection in connections])
-
-    def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:
-        """Disconnects a user with 1000 and ``reason``; an unknown one is no error."""
-        client = self.clients.get(cid)
-        if client is not None:
-            client.drop(reason)
-
     def use_challenge(self, generator: GeneratorT) -> GeneratorT:
         """Has every client answer a quest before identify decides; decorates.
 
@@ -377,25 +329,6 @@ class WseServer(Endpoint):
     def is_closing(self) -> bool:
         """Whether sessions end with their links."""
         return self._closing
-
-    def arguments(self, connection: Connection) -> tuple[Any, ...]:
-        return (connection,)
-
-    def settle_error(self, error: BaseException, connection: Connection | None) -> None:
-        self.when.error.settle(self, error, connection, connection=connection)
-
-    def settle_ignored(self, connection: Connection, message: Message) -> None:
-        values = connection, message.type, message.payload
-        self.when.ignored.settle(self, *values, connection=connection)
-
-    def happened(self, signal: Signal, connection: WseConnection, *values: Any) -> Task:
-        """What tells the handlers of a signal of something that a connection did."""
-        return partial(signal.settle, self, *values, connection=connection)
-
-    def _report_from_signal(
-        self, error: BaseException, connection: Connection | None = None
-    ) -> None:
-        (self if connection is None else connection.endpoint).report(error, connection)
 
     def __repr__(self) -> str:
         where = self.url if self._listener is not None else "not listening"

@@ -1,0 +1,91 @@
+"""A server and its users: who is there, how to reach them, and what their handlers are told.
+
+Any thread comes here; nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from .connection import Connection
+from .constants import WSE_REASON
+from .core.peer import Message
+from .endpoint import Endpoint
+from .registry import Registry, WseIdentity
+from .sending import Packed
+from .sessions import WseConnection
+from .signals import ServerSignals, Signal
+from .workers import Task
+
+__all__ = ["Audience"]
+
+
+class Audience(Endpoint):
+    """The part of a server that has to do with those who are in."""
+
+    when: ServerSignals
+    registry: Registry
+
+    @property
+    def clients(self) -> Mapping[Any, WseIdentity]:
+        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over."""
+        return self.registry.clients
+
+    def send(self, cid: Any, type: Any, payload: Any = None) -> int:
+        """Sends a message to all devices of a user. Does not block; any thread.
+
+        Returns:
+            How many connections it went to; 0 if the user is not there.
+
+        Raises:
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        client = self.clients.get(cid)
+        return self.send_to(() if client is None else client.conns.values(), type, payload)
+
+    def broadcast(self, type: Any, payload: Any = None) -> int:
+        """Sends a message to everyone, packed once. Does not block; any thread.
+
+        Returns:
+            How many connections it went to.
+
+        Raises:
+            WseTypeError, WseValueError: The protocol cannot pack this; nothing was sent.
+        """
+        return self.send_to(self.registry.connections(), type, payload)
+
+    def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
+        """Packs a message once and sends it to those connections that are not closed."""
+        data = self.peer.pack_message(type, payload)
+        self.check_size(data)
+        packed = Packed(data, type)
+        return sum([connection.send_packed(packed) for connection in connections])
+
+    def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:
+        """Disconnects a user with 1000 and ``reason``; an unknown one is no error."""
+        client = self.clients.get(cid)
+        if client is not None:
+            client.drop(reason)
+
+    # What the other modules need
+
+    def arguments(self, connection: Connection) -> tuple[Any, ...]:
+        return (connection,)
+
+    def settle_error(self, error: BaseException, connection: Connection | None) -> None:
+        self.when.error.settle(self, error, connection, connection=connection)
+
+    def settle_ignored(self, connection: Connection, message: Message) -> None:
+        values = connection, message.type, message.payload
+        self.when.ignored.settle(self, *values, connection=connection)
+
+    def happened(self, signal: Signal, connection: WseConnection, *values: Any) -> Task:
+        """What tells the handlers of a signal of something that a connection did."""
+        return partial(signal.settle, self, *values, connection=connection)
+
+    def report_from_signal(
+        self, error: BaseException, connection: Connection | None = None
+    ) -> None:
+        (self if connection is None else connection.endpoint).report(error, connection)
