@@ -25,6 +25,7 @@ import flask
 from .auth import AuthRequest
 from .checks import bad_type, bad_value, check_seconds
 from .connection import Connection
+from .link import Link
 from .registry import WseIdentity
 from .server import GeneratorT, WseServer
 from .sessions import WseConnection
@@ -160,6 +161,13 @@ class WseFlask(WseServer):
             WseValueError: Always.
         """
         raise bad_value("the application is served by flask run or gunicorn, this comes with it")
+
+    def reopen(self) -> None:
+        for app in list(self._apps):
+            app.extensions[_SERVER].reopen()
+
+    def links(self) -> list[Link]:
+        return [link for app in list(self._apps) for link in app.extensions[_SERVER].links()]
 
     def close(self, timeout: float = 5.0) -> None:
         """Ends the connections of every application, as :meth:`wse_sync.WseServer.close`.
