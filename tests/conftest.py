@@ -22,11 +22,12 @@ from tests.support import (
     wait_until,
 )
 from wse_sync import AuthRequest, WseClient, WseServer, procedures, turn
+from wse_sync.testing import TestServer
 
 settings.register_profile("wse", deadline=None, derandomize=True, database=None)
 settings.load_profile("wse")
 
-Target = Union[WseServer, RawServer, str]
+Target = Union[WseServer, TestServer, RawServer, str]
 
 if os.environ.get("WSE_TESTS") == "eager":
     # Every call counts as quick, and one answer is enough: what happens seldom happens always.
@@ -44,6 +45,14 @@ class MakeServer(Protocol):
         start: bool = ...,
         **options: Any,
     ) -> WseServer: ...
+
+
+class MakeTestServer(Protocol):
+    """Opens a server for clients of this process only; the options are those of the server."""
+
+    def __call__(
+        self, identify: Callable[[AuthRequest], object] = ..., **options: Any
+    ) -> TestServer: ...
 
 
 class MakeClient(Protocol):
@@ -118,6 +127,14 @@ def make_server(endpoints: contextlib.ExitStack) -> MakeServer:
         if start:
             server.start()
         return server
+
+    return make
+
+
+@pytest.fixture
+def make_test_server(endpoints: contextlib.ExitStack) -> MakeTestServer:
+    def make(identify: Callable[[AuthRequest], object] = accept_all, **options: Any) -> TestServer:
+        return endpoints.enter_context(TestServer(WseServer(identify, **options)))
 
     return make
 

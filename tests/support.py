@@ -25,6 +25,7 @@ from wsproto.connection import ConnectionState
 
 from tests.faults import FaultProxy
 from wse_sync import WSE_STATUS, AuthRequest, Backoff, WseClient, WseConnection, WseServer
+from wse_sync.testing import TestServer
 
 PATIENCE = 10.0
 """Seconds after which a test that waits gives up. It only bounds failure."""
@@ -620,7 +621,7 @@ class Pair:
         wait_until(lambda: self.client.status == WSE_STATUS.READY, self.client)
 
 
-def url_of(target: WseServer | RawServer | str) -> str:
+def url_of(target: WseServer | TestServer | RawServer | str) -> str:
     """The URL of a server, or the URL itself."""
     return target if isinstance(target, str) else str(target.url)
 

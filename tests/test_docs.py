@@ -43,6 +43,7 @@ from wse_sync.channel import Channel, Inbox
 from wse_sync.constants import RETRY_CODES
 from wse_sync.flask import WseFlask
 from wse_sync.signals import ClientSignals, ServerSignals, Signal
+from wse_sync.testing import TestServer
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -52,6 +53,13 @@ TUTORIAL_URL = "ws://127.0.0.1:8765/"
 
 # Snippets that end by themselves, and what they log.
 LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
+
+# Tests of users, and what they test.
+TESTED = {
+    "test_chat.py": "chat.py",
+    "test_login_app.py": "login_app.py",
+    "test_thermometer.py": "thermometer.py",
+}
 
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
@@ -71,6 +79,7 @@ NOT_FOR_USERS = {
     "channel.Channel": "deliver interrupt resume",
     "channel.Inbox": "wants put",
     "signals.Signal": "settle",
+    "testing.TestServer": "",
 }
 
 
@@ -130,6 +139,19 @@ def test_the_flask_application_knows_who_has_logged_in(make_client: MakeClient) 
         assert browser.post("/logout").text == "bye"
         assert client.wait(PATIENCE)
         application["wse"].close()
+
+
+@pytest.mark.parametrize("tests", TESTED)
+def test_the_tests_of_the_testing_page_pass(tests: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SNIPPETS / tests)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def tutorial_server() -> Program:
@@ -362,6 +384,7 @@ def named(name: str) -> type:
     owners: dict[str, dict[str, type]] = {
         "channel": {"Channel": Channel, "Inbox": Inbox},
         "signals": {"Signal": Signal},
+        "testing": {"TestServer": TestServer},
     }
     found: type = owners[module][last] if module else getattr(wse_sync, last)
     return found
@@ -396,6 +419,7 @@ def members_of(directive: str) -> set[str]:
         (WseIdentity, "cid meta conns"),
         (WseConnection, "conn_id cid identity meta remote_addr environ data"),
         (ServerSignals, "joined left connected disconnected suspended resumed error ignored"),
+        (TestServer, "server url environ"),
         (ClientSignals, "connected ready closed error updated ignored"),
     ],
 )
