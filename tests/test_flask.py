@@ -31,6 +31,7 @@ from wse_sync import (
     WseValueError,
 )
 from wse_sync.flask import WseFlask
+from wse_sync.testing import TestServer
 
 PATH = "/ws"
 
@@ -527,6 +528,34 @@ def test_several_applications_are_worlds_apart(connect: Connect) -> None:
         assert clients[1].call("where") == "two"
 
 
+# Under test
+
+
+def test_a_factory_is_tested_without_sockets_again_and_again() -> None:
+    wse = WseFlask(identify=lambda auth: auth.accept(flask.session["user"]), path="/live")
+    wse.register("whoami", lambda conn, payload: [flask.session["user"], flask.request.path])
+    for name in ("ann", "bob"):
+        app = make_app(name)
+        wse.init_app(app)
+        with TestServer(wse.of(app)) as test:
+            client = test.connect(cookies=dict([cookie(app, user=name).split("=", 1)]))
+            assert client.call("whoami") == [name, "/live"]
+            with app.app_context():
+                assert list(wse.clients) == [name]
+
+
+def test_the_extension_itself_is_tested_when_it_has_one_application() -> None:
+    wse = WseFlask(make_app(), identify=accept_all)
+    wse.register("echo", lambda conn, payload: [flask.current_app.name, payload])
+    for _ in range(2):
+        with TestServer(wse) as test:
+            client = test.connect("ann", reconnect=True)
+            assert client.call("echo", 1) == ["pages", 1]
+            test.cut(client)
+            test.advance(60.0)
+            assert client.call("echo", 2) == ["pages", 2]
+
+
 # The end
 
 
@@ -535,6 +564,7 @@ import os, threading, time
 import flask
 from werkzeug.serving import make_server
 from wse_sync.flask import WseFlask
+from wse_sync.testing import TestServer
 
 app = flask.Flask("served")
 wse = WseFlask(app, identify=lambda auth: auth.accept(auth.identity))
