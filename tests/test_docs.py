@@ -63,9 +63,9 @@ TESTED = {
 
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
-    "WseServer": "admit dismiss reopen links is_closing send_to arguments settle_error"
-    " settle_ignored check_size report last_resort open_link readers_serve run_handler happened"
-    " report_from_signal",
+    "WseServer": "admit dismiss reopen links end_connections is_closing send_to arguments"
+    " settle_error settle_ignored check_size report last_resort open_link readers_serve run_handler"
+    " happened report_from_signal",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
     " open_link readers_serve run_handler",
     "AuthRequest": "",

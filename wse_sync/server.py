@@ -225,9 +225,7 @@ class WseServer(Audience):
             arrivals = list(self._arrivals)
         if listener is not None:
             listener.stop_accepting()
-        # From here on no session is suspended: those that are, are in the registry.
-        for connection in {*arrivals, *self.registry.connections()}:
-            connection.end(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
+        self._end(arrivals, timeout)
         links = [connection.arrival for connection in arrivals]
         for link in links:
             if not link.wait(max(0.0, deadline - monotonic())):
@@ -324,6 +322,19 @@ class WseServer(Audience):
         """The end of ``admit``: the link is over, though the connection may live on."""
         with self._lock:
             self._arrivals.discard(connection)
+
+    def end_connections(self, timeout: float) -> None:
+        """The first half of ``close``, which does not block: lets nobody in, and says goodbye."""
+        with self._lock:
+            self._closing = True
+            arrivals = list(self._arrivals)
+        self._end(arrivals, timeout)
+
+    def _end(self, arrivals: list[WseConnection], timeout: float) -> None:
+        # The server is closing, so no session is suspended any more: those that are, are in the
+        # registry.
+        for connection in {*arrivals, *self.registry.connections()}:
+            connection.end(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
 
     @property
     def is_closing(self) -> bool:

@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 from . import script
 from .checks import bad_value
+from .hosts import Host, find_host, is_patched_late, places
 from .sessions import WseConnection
 from .transport.accepted import AcceptedTransport, HandshakeFailed
 from .transport.stream import open_stream
 
 if TYPE_CHECKING:
     from .server import WseServer
+    from .transport.memory import MemoryTransport
 
 __all__ = ["LATER", "OWN_SOCKET", "TRANSPORT", "UPGRADED", "answer", "parse_origins"]
 
@@ -33,7 +35,6 @@ TRANSPORT = "wse_sync.transport"
 #: Set in the environ once the socket speaks WebSocket and no more HTTP.
 UPGRADED = "wse_sync.upgraded"
 
-_SOCKET_KEYS = (OWN_SOCKET, "werkzeug.socket", "gunicorn.socket")
 _NOT_OURS = (HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.NOT_FOUND)
 _VERSION = "13"  # of the WebSocket protocol (RFC 6455, 4.1)
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -45,6 +46,9 @@ class _Refusal(NamedTuple):
     status: HTTPStatus
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+
+
+_FULL = _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No more connections here; try later.")
 
 
 def answer(
@@ -100,25 +104,59 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
             origin,
         )
         return _Refusal(HTTPStatus.FORBIDDEN, f"Pages from {origin} may not connect here.")
-    if TRANSPORT not in environ and _socket_of(environ) is None:
-        text = "This WSGI server does not expose its socket, so it cannot carry a WebSocket."
-        server.log.error(
-            "%s Use werkzeug's, gunicorn's gthread workers, or WseServer(port=…).start()", text
-        )
-        return _Refusal(HTTPStatus.NOT_IMPLEMENTED, text)
     return None
 
 
 def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     """Serves the connection until it ends, or has it served later; or why it could not begin."""
-    transport = environ.pop(TRANSPORT, None) or _accept(server, environ)
+    transport = environ.pop(TRANSPORT, None)
+    if transport is not None:
+        return _enter(server, environ, transport)
+    own = environ.get(OWN_SOCKET)
+    if own is not None:
+        return _enter(server, environ, _accept(server, environ, own))
+    host = find_host(environ)
+    obstacle = _obstacle(host)
+    if obstacle is not None:
+        text, cure = obstacle
+        server.log.error("%s %s", text, cure)
+        return _Refusal(HTTPStatus.NOT_IMPLEMENTED, text)
+    assert host.socket is not None
+    if not places.take(server, host):
+        return _FULL
+    try:
+        return _enter(server, environ, _accept(server, environ, host.socket))
+    finally:
+        if places.give_back(server):
+            server.close()
+
+
+def _obstacle(host: Host) -> tuple[str, str] | None:
+    """Why a WSGI server can carry no WebSocket at all, and what to do."""
+    if host.socket is None:
+        return (
+            f"{host.name} exposes no socket that a WebSocket could take over.",
+            "Use gunicorn's gthread workers, the development servers of Flask or Django, or"
+            " WseServer(port=…).start()",
+        )
+    if is_patched_late():
+        return (
+            "gevent has patched the threads of this process after wse_sync was imported.",
+            "Patch first, before any other import; with gunicorn, leave --preload out",
+        )
+    return None
+
+
+def _enter(
+    server: WseServer, environ: dict[str, Any], transport: AcceptedTransport | MemoryTransport
+) -> _Refusal | None:
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
         server.log.warning(
             "refused a connection: max_connections=%d of WseServer is reached, or it is closing",
             server.max_connections,
         )
-        return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "No more connections here; try later.")
+        return _FULL
     try:
         connection.arrival.attach()
     except HandshakeFailed as error:
@@ -136,9 +174,7 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     return None
 
 
-def _accept(server: WseServer, environ: dict[str, Any]) -> AcceptedTransport:
-    sock = _socket_of(environ)
-    assert sock is not None
+def _accept(server: WseServer, environ: dict[str, Any], sock: socket.socket) -> AcceptedTransport:
     # Whoever accepted the socket closes it; to shut it down is enough for both ends.
     stream = open_stream(sock, owned=False)
     return AcceptedTransport(environ, stream, server.protocol.name, server.max_message_bytes)
@@ -155,14 +191,6 @@ def _is_upgrade(environ: dict[str, Any]) -> bool:
     tokens = environ.get("HTTP_CONNECTION", "").lower().split(",")
     upgrade = environ.get("HTTP_UPGRADE", "").strip().lower()
     return upgrade == "websocket" and "upgrade" in (token.strip() for token in tokens)
-
-
-def _socket_of(environ: dict[str, Any]) -> socket.socket | None:
-    for key in _SOCKET_KEYS:
-        sock = environ.get(key)
-        if isinstance(sock, socket.socket):
-            return sock
-    return None
 
 
 def parse_origins(origins: Iterable[str] | None) -> frozenset[str] | None:

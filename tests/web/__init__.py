@@ -1,0 +1,1 @@
+"""Mounted in real web servers, each a process of its own."""

@@ -31,8 +31,10 @@ def open_stream(sock: socket.socket, *, owned: bool = True) -> Stream:
         sock: A plain socket or an ``SSLSocket`` after its handshake.
         owned: False if somebody else closes it (a WSGI server).
     """
+    # gevent's sockets wait in send() unless they are non-blocking, whatever the flags say.
+    is_gevent = type(sock).__module__.startswith("gevent")
     plain = hasattr(socket, "MSG_DONTWAIT") and not isinstance(sock, ssl.SSLSocket)
-    return SocketStream(sock, owned) if plain else WaitingStream(sock, owned)
+    return SocketStream(sock, owned) if plain and not is_gevent else WaitingStream(sock, owned)
 
 
 class SocketStream(Stream):
@@ -122,8 +124,8 @@ class SocketStream(Stream):
 class WaitingStream(SocketStream):
     """A non-blocking socket: waits until it is readable, then reads and writes under one lock.
 
-    For TLS, where two threads must never be inside one object, and for platforms without
-    ``MSG_DONTWAIT``.
+    For TLS, where two threads must never be inside one object, for gevent, and for platforms
+    without ``MSG_DONTWAIT``.
     """
 
     can_gather = False  # what TLS has read ahead would have to be asked for as well
