@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from pathlib import Path
 
 from tests.conftest import MakeClient
-from tests.hosts import HostProgram
 from tests.support import PATIENCE, QUICK, Recorder
+from tests.web.conftest import WebServer
 
 APP = """
 import os, threading
@@ -42,10 +42,17 @@ def test_the_reloader_starts_nothing_twice_and_clients_come_back(
     tmp_path: Path, make_client: MakeClient
 ) -> None:
     write(tmp_path, 1)
-    command = (sys.executable, "-m", "flask", "--app", "served:create_app", "run", "--debug")
-    with HostProgram([*command, "--port", "0"], tmp_path) as program:
-        url = program.wait_url().replace("http", "ws", 1) + "/ws"
-        client = make_client(url, reconnect=True, backoff=QUICK)
+    command = ("-m", "flask", "--app", "served:create_app", "run", "--debug", "--port", "0")
+    program = WebServer(
+        *command,
+        directory=tmp_path,
+        listening=r"Running on http://127\.0\.0\.1:(\d+)",
+        # Two versions of a file within a second have the same bytecode to Python.
+        environ={"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(program.kill)
+        client = make_client(program.ws("/ws"), reconnect=True, backoff=QUICK)
         said, closed = Recorder(), Recorder()
         client.channel.on("said", said)
         client.when.closed(closed)
@@ -63,8 +70,8 @@ def test_the_reloader_starts_nothing_twice_and_clients_come_back(
         assert client.call("version") == 2
         assert client.call("process")[0] != process
         client.disconnect()
-    made = [line for line in program.lines if line.startswith("made in")]
+    made = program.lines("^made in")
     # The process that watches makes an application as well, and both serving ones do.
     assert len(made) >= 2
     assert all(line.endswith("with []") for line in made), made
-    assert not [line for line in program.lines if "Traceback" in line]
+    assert not program.lines("Traceback")

@@ -103,6 +103,7 @@ def test_200_dial_100_threads_and_the_surplus_gets_503(gunicorn: Serve) -> None:
     with dialed(server.ws("/ws"), 200) as (clients, refused):
         assert (len(clients), refused) == (95, [503] * 105)
         assert server.get() == (200, "0 users are here")
+        server.wait_for_line(FULL)
         [line] = server.lines(FULL)
         assert "95 WebSockets" in line
         assert "--threads" in line
@@ -128,6 +129,7 @@ def test_places_are_those_of_the_process_whichever_server_has_them(gunicorn: Ser
     ):
         assert (len(two), len(one)) == (2, 1)
         assert dial(server.ws("/ws")) == dial(server.ws("/other")) == 503
+        server.wait_for_line(FULL)
         assert len(server.lines(FULL)) == 1
 
 
@@ -143,7 +145,7 @@ def test_it_is_said_each_time_that_the_places_run_out(gunicorn: Serve) -> None:
         with ExitStack() as stack:
             wait_until(partial(enters, server.ws("/ws"), stack))
             assert dial(server.ws("/ws")) == dial(server.ws("/ws")) == 503
-            assert len(server.lines(FULL)) >= count
+            server.wait_for_line(FULL, count)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,7 @@ def test_a_worker_with_one_thread_refuses_every_upgrade(
 ) -> None:
     server = gunicorn(APP, *worker)
     assert [dial(server.ws("/ws")) for _ in range(3)] == [503] * 3
+    server.wait_for_line(FULL)
     [line] = server.lines(FULL)
     assert "--worker-class gthread --threads 100" in line
     assert server.get() == (200, "0 users are here")

@@ -1,0 +1,73 @@
+"""WseFlask under gunicorn's gthread workers, also with the application loaded before the fork."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeClient
+from tests.support import PATIENCE, QUICK, Recorder
+from tests.web.conftest import Serve
+from tests.web.test_gunicorn import FULL, GTHREAD, dialed
+
+pytest.importorskip("gunicorn", reason="needs gunicorn")
+
+APP = """
+import os
+import flask
+from wse_sync.flask import WseFlask
+
+app = flask.Flask(__name__)
+wse = WseFlask(app, identify=lambda auth: auth.accept(auth.identity))
+MADE_IN = os.getpid()
+
+
+@wse.register("where")
+def where(conn, payload):
+    return [os.getpid() == MADE_IN, flask.request.path, len(wse.clients)]
+
+
+@app.get("/")
+def page():
+    return f"{wse.broadcast('news', 'somebody looks')} were told"
+"""
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+def test_pages_and_sockets_in_one_process(
+    gunicorn: Serve, make_client: MakeClient, tmp_path: Path, preload: bool
+) -> None:
+    (tmp_path / "served.py").write_text(APP, "utf-8")
+    options = ["--threads", "100", *(["--preload"] if preload else [])]
+    server = gunicorn("served:app", *GTHREAD, *options)
+    clients = [make_client(server.ws("/ws"), reconnect=True, backoff=QUICK) for _ in range(20)]
+    news = Recorder()
+    for number, client in enumerate(clients):
+        client.channel.on("news", news)
+        client.connect(f"user {number}", timeout=PATIENCE)
+    assert [client.call("where") for client in clients] == [[not preload, "/ws", 20]] * 20
+    assert server.get() == (200, "20 were told")
+    assert news.wait_for(20) == ["somebody looks"] * 20
+
+    # A new worker for the old one: everybody is told, and comes back to it.
+    closed = Recorder()
+    for client in clients:
+        client.when.closed(closed)
+    server.send_signal(signal.SIGHUP)
+    assert closed.wait_for(20, 30.0) == [(1012, "wse.by-server")] * 20
+    assert [client.call("where")[1] for client in clients] == ["/ws"] * 20
+    for client in clients:
+        client.disconnect()
+    assert not server.lines("Traceback")
+
+
+def test_the_surplus_of_200_gets_503_and_pages_are_served(gunicorn: Serve, tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(APP, "utf-8")
+    server = gunicorn("served:app", *GTHREAD, "--threads", "100")
+    with dialed(server.ws("/ws"), 200) as (clients, refused):
+        assert (len(clients), refused) == (95, [503] * 105)
+        assert server.get()[0] == 200
+        assert "--threads" in server.wait_for_line(FULL)
+        assert len(server.lines(FULL)) == 1
