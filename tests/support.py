@@ -24,7 +24,8 @@ from wsproto import events
 from wsproto.connection import ConnectionState
 
 from tests.faults import FaultProxy
-from wse_sync import WSE_STATUS, AuthRequest, Backoff, WseClient, WseConnection, WseServer
+from wse_sync import WSE_STATUS, AuthRequest, Backoff, WseClient, WseConnection, WseServer, clock
+from wse_sync.loop import loop
 from wse_sync.testing import TestServer
 
 PATIENCE = 10.0
@@ -68,6 +69,16 @@ def wait_until(
 def wait_event(event: threading.Event, what: str = "event") -> None:
     """Wait for an event that must come."""
     assert event.wait(PATIENCE), f"not within {PATIENCE} s: {what}"
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass for all of the library, at once; return when the timers that are due have run.
+
+    For tests at whose other end is a socket. `TestServer.advance()` does more, in memory.
+    """
+    clock.advance(seconds)
+    loop.look_again()
+    wait_until(lambda: not loop.is_busy, "the timers have run")
 
 
 class Recorder:

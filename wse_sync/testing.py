@@ -255,7 +255,7 @@ class TestServer:
         *,
         step: float = 1.0,
         settle: bool = True,
-        timeout: float = _PATIENCE,
+        timeout: float = 5.0,
     ) -> None:
         """Lets time pass, little by little, until something has happened.
 
@@ -279,7 +279,7 @@ class TestServer:
                 )
             self.advance(step, settle=settle)
 
-    def settle(self, timeout: float = _PATIENCE) -> None:
+    def settle(self, timeout: float = 5.0) -> None:
         """Blocks until nothing is under way: all that was sent is read, and handlers have returned.
 
         In a handler it does not wait for that one.

@@ -20,6 +20,7 @@ from tests.conftest import (
     MakeRawClient,
     MakeRawServer,
     MakeServer,
+    MakeTestServer,
 )
 from tests.programs import Program
 from tests.support import (
@@ -48,6 +49,7 @@ from wse_sync import (
     WseConnection,
     WseError,
     WseServer,
+    workers,
 )
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
@@ -345,9 +347,10 @@ def test_42_a_server_whose_handler_is_blocked_pushes_back_and_loses_nothing(
 
 
 def test_42_the_silence_of_a_peer_that_is_not_read_is_no_sign_of_death(
-    make_server: MakeServer, connect: Connect
+    make_test_server: MakeTestServer,
 ) -> None:
-    server = make_server(max_queue_bytes=64 * KB, ping_interval=0.3, ping_timeout=0.7)
+    test = make_test_server(max_queue_bytes=64 * KB)
+    server = test.server
     ends = ends_of(server)
     release, numbers = threading.Event(), Recorder()
 
@@ -356,12 +359,13 @@ def test_42_the_silence_of_a_peer_that_is_not_read_is_no_sign_of_death(
         numbers.add(payload[0])
 
     server.channel.on("blob", slow)
-    client = connect(server, "ann")
+    client = test.connect("ann", ping_interval=None)
     try:
         for number in range(20):
             client.send("blob", [number, "x" * (16 * KB)])
-        # A connection that is read, and is silent, would be lost by now.
-        threading.Event().wait(2.0)
+        wait_until(lambda: [link for link in server.links() if link.paused])
+        # A connection that is read, and is silent, would be lost by then.
+        test.advance(600.0, settle=False)
         assert ends.items == []
         release.set()
         assert numbers.wait_for(20) == list(range(20))
@@ -839,6 +843,13 @@ def refused(url: str) -> bool:
     return False
 
 
+@pytest.fixture
+def brief_idleness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that come after close() has joined the others end soon: the tests wait for them."""
+    monkeypatch.setattr(workers, "_IDLE", 0.1)
+
+
+@pytest.mark.usefixtures("brief_idleness")
 def test_45_close_with_clients_in_every_state_leaves_nothing(make_server: MakeServer) -> None:
     before = Sockets()
 
@@ -863,7 +874,8 @@ def test_45_close_with_clients_in_every_state_leaves_nothing(make_server: MakeSe
     challenged = RawClient(server.url)
     challenged.hi("challenged")
     assert challenged.recv_frame()[0] == CHALLENGE
-    Thread(server.close).result()
+    # Nobody answers the goodbye.
+    Thread(lambda: server.close(timeout=0.5)).result()
     for peer in [*live, stranger, undecided, challenged]:
         assert peer.recv_close() == (1012, "wse.by-server")
     for sock in (silent, halfway):
@@ -918,6 +930,7 @@ def test_45_close_fails_open_calls_and_ends_their_deadlines(
     before.settle()
 
 
+@pytest.mark.usefixtures("brief_idleness")
 def test_45_close_is_bounded_when_handlers_are_blocked(
     make_server: MakeServer, make_raw_client: MakeRawClient
 ) -> None:
@@ -1012,6 +1025,7 @@ def test_45_closing_a_server_that_never_started_has_no_effect() -> None:
 
 
 @pytest.mark.parametrize("where", ["message", "procedure", "joined", "connected", "left"])
+@pytest.mark.usefixtures("brief_idleness")
 def test_45_a_handler_may_close_the_server(
     make_server: MakeServer, make_client: MakeClient, where: str
 ) -> None:

@@ -24,6 +24,7 @@ from tests.support import (
     Recorder,
     Thread,
     connection_of,
+    pass_time,
     payloads,
     story,
     wait_event,
@@ -38,7 +39,7 @@ from wse_sync import (
     WseError,
 )
 
-BEAT: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.3}
+BEAT: dict[str, Any] = {"ping_interval": 20.0, "ping_timeout": 20.0}
 EXPIRED = (1006, "wse.session-expired")
 
 
@@ -260,7 +261,12 @@ def test_37_a_silent_link_is_noticed_by_both_ends_and_nothing_is_lost(
         for number in range(50):
             pair.client.send("number", number)
             pair.conn.send("number", number)
-        futures = [pair.client.submit("double", 1), pair.conn.submit("double", 1)]
+        futures = [
+            pair.client.submit("double", 1, timeout=None),
+            pair.conn.submit("double", 1, timeout=None),
+        ]
+        for _ in range(2):
+            pass_time(20.0)
         pair.story.wait_until(lambda items: items[-1:] == ["suspended"])
         assert closed.wait_for(1)[0] == 1006
         for number in range(50, 100):
@@ -454,11 +460,14 @@ def test_38_the_timeout_counts_while_the_link_is_down(
         callee.register("quick", lambda *arguments: arguments[-1])
         if not in_flight:
             pair.cut()
-        future = caller.submit("slow", 1, timeout=1.0)
-        blocked = Thread(lambda: caller.call("slow", 2, timeout=1.0))
+        future = caller.submit("slow", 1, timeout=10.0)
+        blocked = Thread(lambda: caller.call("slow", 2, timeout=10.0))
+        open_calls = (pair.client.connection if side == "client" else pair.conn)._callers
+        wait_until(lambda: len(open_calls) == 2)
         if in_flight:
             gate.began.wait_for(2)
             pair.cut()
+        pass_time(10.0)
         error = error_of(future)
         assert error.code == WSE_ERROR.RP_TIMEOUT
         with pytest.raises(TimeoutError):
@@ -720,19 +729,23 @@ def test_40_the_id_is_neither_logged_nor_shown(
 def test_41_a_device_that_returns_before_the_server_noticed_takes_its_session_back(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:
-    patient = {"ping_interval": 0.5, "ping_timeout": 1.0}
-    with Pair(make_server(ping_interval=None), make_client, **patient) as pair:
+    with Pair(make_server(ping_interval=None), make_client) as pair:
         up, down = payloads(pair.server), payloads(pair.client)
         gates = [Gate(), Gate()]
         pair.server.register("slow", gates[0])
         pair.client.register("slow", gates[1])
-        futures = [pair.client.submit("slow", 1), pair.conn.submit("slow", 2)]
+        futures = [
+            pair.client.submit("slow", 1, timeout=None),
+            pair.conn.submit("slow", 2, timeout=None),
+        ]
         for gate in gates:
             gate.began.wait_for(1)
         pair.proxy.stall()
         for number in range(20):
             pair.client.send("number", number)
             pair.conn.send("number", number)
+        for _ in range(2):
+            pass_time(20.0)
         assert pair.story.wait_for(3)[2:] == ["resumed"]
         assert up.wait_for(20) == down.wait_for(20) == list(range(20))
         for gate in gates:

@@ -73,7 +73,9 @@ def mounted(server: WseServer, context: ssl.SSLContext) -> Iterator[str]:
     listener = make_werkzeug_server(
         "127.0.0.1", 0, server.wsgi_app, threaded=True, ssl_context=context
     )
-    thread = threading.Thread(target=listener.serve_forever, name="werkzeug", daemon=True)
+    # It looks so often whether it is to end.
+    serve = partial(listener.serve_forever, poll_interval=0.01)
+    thread = threading.Thread(target=serve, name="werkzeug", daemon=True)
     thread.start()
     try:
         yield wss(listener.server_port)

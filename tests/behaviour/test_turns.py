@@ -341,8 +341,9 @@ def test_13_the_end_of_a_link_is_noticed_though_its_reader_serves(
 
 @pytest.mark.usefixtures("quick")
 def test_45_a_call_that_outlives_its_link_does_not_keep_close_from_returning(
-    make_server: MakeServer, connect: Connect
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("wse_sync.server._LAST_WAIT", 0.1)
     server = make_server()
     told, block = story(server, "disconnected"), Block()
     server.register("block", block)
@@ -746,6 +747,7 @@ def test_for_an_acknowledgement_the_own_thread_reads_one_answer_and_steps_aside_
         assert client.call("echo", number) == number
         wait_until(lambda: link_of(client).turn._state is turn._FREE, "it has stepped aside")
         assert client.connection.session.acknowledged == acknowledged.items[-1]
+    link_of(client).turn.recall()  # or the own thread would be away until GRACE is over
 
 
 def end_amid_a_frame(peer: RawPeer) -> None:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
+from tests.support import PATIENCE, Recorder, Thread, pass_time, wait_event, wait_until
 from tests.transport.ends import LIMIT, Certificates, End, WebSocketWire, connect
-from wse_sync.link import Link
+from wse_sync.link import CLOSE_TIMEOUT, Link
 from wse_sync.loop import Loop, Timer
 from wse_sync.loop import loop as process_loop
 from wse_sync.protocol import Data
@@ -565,6 +565,8 @@ def test_42_one_who_never_reads_again_is_cut(make_sides: MakeSides) -> None:
     near.start()
     while near.link.send("x" * 1000):
         continue
+    wait_until(lambda: near.link._cutter is not None, "it has said goodbye")
+    pass_time(CLOSE_TIMEOUT)
     assert near.verdict() == (1013, "wse.slow-consumer")
 
 
