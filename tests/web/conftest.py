@@ -27,6 +27,7 @@ import wse_sync
 from tests.support import Recorder, wait_until
 
 PATIENCE = 30.0  # s; only bounds a failure
+END = "(the program has ended)"  # the last line of a log
 # Where the tests and the package are; not the same place if that is installed.
 PATHS = [str(Path(__file__).parents[2]), str(Path(wse_sync.__file__).parents[1])]
 
@@ -74,6 +75,7 @@ class WebServer:
         with self._process.stdout as stream:
             for line in stream:
                 self._lines.add(line.rstrip("\n"))
+        self._lines.add(END)
 
     @property
     def log(self) -> str:
@@ -86,10 +88,15 @@ class WebServer:
 
     def wait_for_line(self, pattern: str, count: int = 1) -> str:
         """Waits until so many lines of the log have the pattern; the last of them."""
-        self._lines.wait_until(
-            lambda lines: sum(bool(re.search(pattern, line)) for line in lines) >= count, PATIENCE
-        )
-        return self.lines(pattern)[count - 1]
+
+        def is_there(lines: list[str]) -> bool:
+            found = sum(bool(re.search(pattern, line)) for line in lines)
+            return found >= count or END in lines
+
+        self._lines.wait_until(is_there, PATIENCE)
+        found = self.lines(pattern)
+        assert len(found) >= count, self.log
+        return found[count - 1]
 
     def ws(self, path: str = "/") -> str:
         """The URL of a WebSocket there."""
