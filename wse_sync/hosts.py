@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Host", "Places", "find_host", "is_patched_late", "places"]
 
 _SOCKET_KEYS = ("werkzeug.socket", "gunicorn.socket")
-# Whose sockets can be sent on without blocking; those of eventlet, for one, cannot.
-_SOCKET_MODULES = ("socket", "ssl", "gevent")
 _RESERVE = 20  # one in so many threads is kept for pages
 _LOOK = 1.0  # s between looks whether the WSGI server ends
 _LAST_WAIT = 3.0  # s for clients to take what is theirs when it does
@@ -62,8 +60,12 @@ def find_host(environ: dict[str, Any]) -> Host:
     """The WSGI server that has brought this request; in the thread of the request."""
     name = str(environ.get("SERVER_SOFTWARE") or "this WSGI server")
     threads = None if environ.get("wsgi.multithread", True) else 1
-    found = [environ[key] for key in _SOCKET_KEYS if key in environ]
-    sock = found[0] if found and _is_fit(found[0]) else None
+    sock = next((environ[key] for key in _SOCKET_KEYS if key in environ), None)
+    if sock is None:
+        return _look_behind(name)
+    module = type(sock).__module__.partition(".")[0]
+    if module == "eventlet" or not isinstance(sock, socket.socket):
+        return Host(f"{name} with {module}", None)  # to send without blocking is not for these
     if "gunicorn.socket" in environ:
         # Whatever is between the worker and us: nobody may hand on what start_response belongs to.
         worker = _caller("gunicorn.workers.")
@@ -72,13 +74,17 @@ def find_host(environ: dict[str, Any]) -> Host:
             setting = "threads" if is_pool else "worker_connections"
             threads = int(getattr(worker.cfg, setting))
             return Host(name, sock, threads, f"--{setting.replace('_', '-')}", worker)
-    elif not found:
-        handler = _caller("socketserver")
-        sock = getattr(handler, "connection", None)
-        if sock is not None:  # wsgiref, alone or in Django's development server
-            mixin = sys.modules["socketserver"].ThreadingMixIn
-            threads = None if isinstance(handler.server, mixin) else 1
     return Host(name, sock, threads)
+
+
+def _look_behind(name: str) -> Host:
+    """A WSGI server without the socket in the environ: wsgiref, maybe in Django's runserver."""
+    handler = _caller("socketserver")
+    sock = getattr(handler, "connection", None)
+    if sock is None:
+        return Host(name, None)
+    mixin = sys.modules["socketserver"].ThreadingMixIn
+    return Host(name, sock, None if isinstance(handler.server, mixin) else 1)
 
 
 def is_patched_late() -> bool:
@@ -87,11 +93,6 @@ def is_patched_late() -> bool:
     Whoever waits for one of those stops the whole process.
     """
     return threading.Lock is not _lock_at_import
-
-
-def _is_fit(sock: object) -> bool:
-    module = type(sock).__module__.partition(".")[0]
-    return isinstance(sock, socket.socket) and module in _SOCKET_MODULES
 
 
 def _caller(module: str) -> Any:

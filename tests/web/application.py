@@ -12,6 +12,8 @@ from wse_sync import AuthRequest, WseConnection, WseServer
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
+HEARTBEAT = float(os.environ.get("HEARTBEAT", "20"))
+
 log = logging.getLogger("tests")
 
 
@@ -32,7 +34,8 @@ server = WseServer(
     conn_per_user=2,
     max_queue_bytes=2**20,
     # A test of the heartbeat does not wait for long.
-    ping_interval=float(os.environ.get("PING_INTERVAL", "20")),
+    ping_interval=HEARTBEAT,
+    ping_timeout=HEARTBEAT,
 )
 
 
@@ -59,6 +62,11 @@ def process(conn: WseConnection, payload: Any) -> int:
 @server.register("tell all")
 def tell_all(conn: WseConnection, payload: Any) -> int:
     return server.broadcast("news", payload)
+
+
+@server.register("flood")
+def flood(conn: WseConnection, payload: Any) -> int:
+    return min(server.broadcast("news", payload) for _ in range(100))
 
 
 @server.channel.on("spread")

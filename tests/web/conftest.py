@@ -18,15 +18,21 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+import websocket
 
 import wse_sync
-from tests.support import Recorder, wait_until
+from tests.support import RawClient, Recorder, Thread, wait_until
 
 PATIENCE = 30.0  # s; only bounds a failure
+APP = "tests.web.application:app"
+# So long that whoever waits for its connections is found out by the patience of the test.
+PATIENT = ("--graceful-timeout", "600")
 END = "(the program has ended)"  # the last line of a log
 # Where the tests and the package are; not the same place if that is installed.
 PATHS = [str(Path(__file__).parents[2]), str(Path(wse_sync.__file__).parents[1])]
@@ -178,3 +184,36 @@ def gunicorn(web_server: Run, tmp_path: Path) -> Serve:
         )
 
     return serve
+
+
+def dial(url: str) -> RawClient | int:
+    """A raw connection, or the status of the refusal."""
+    try:
+        return RawClient(url)
+    except websocket.WebSocketBadStatusException as error:
+        return error.status_code
+
+
+@contextlib.contextmanager
+def dialed(url: str, count: int) -> Iterator[tuple[list[RawClient], list[int]]]:
+    """Dials so many times at once: who got in, and the status of those who did not."""
+    with contextlib.ExitStack() as stack:
+        threads = [Thread(partial(dial, url)) for _ in range(count)]
+        answers = [thread.result(60.0) for thread in threads]
+        clients = [answer for answer in answers if isinstance(answer, RawClient)]
+        for client in clients:
+            stack.callback(client.abort)
+        yield clients, [answer for answer in answers if isinstance(answer, int)]
+
+
+def enters(url: str, stack: contextlib.ExitStack) -> bool:
+    """Whether there is a place now; then it is taken."""
+    answer = dial(url)
+    if isinstance(answer, RawClient):
+        stack.callback(answer.abort)
+    return not isinstance(answer, int)
+
+
+def is_calm(server: WebServer) -> bool:
+    """Whether nobody has complained."""
+    return not server.lines("Traceback|Error|CRITICAL|Exception")

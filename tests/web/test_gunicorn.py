@@ -4,59 +4,21 @@ from __future__ import annotations
 
 import signal
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trustme
-import websocket
 
 from tests.conftest import Connect, MakeClient
 from tests.faults import FaultProxy
-from tests.support import QUICK, RawClient, Recorder, Thread, wait_until
-from tests.web.conftest import Serve, WebServer
+from tests.support import QUICK, Recorder, wait_until
+from tests.web.conftest import APP, PATIENT, Serve, WebServer, dial, dialed, enters, is_calm
 from wse_sync import WSE_STATUS, WseClient
 
-APP = "tests.web.application:app"
 GTHREAD = ("--worker-class", "gthread")
-# So long that whoever waits for its connections is found out by the patience of the test.
-PATIENT = ("--graceful-timeout", "600")
 FULL = "refused a connection"
-
-
-def dial(url: str) -> RawClient | int:
-    """A raw connection, or the status of the refusal."""
-    try:
-        return RawClient(url)
-    except websocket.WebSocketBadStatusException as error:
-        return error.status_code
-
-
-@contextmanager
-def dialed(url: str, count: int) -> Iterator[tuple[list[RawClient], list[int]]]:
-    """Dials so many times at once: who got in, and the status of those who did not."""
-    with ExitStack() as stack:
-        threads = [Thread(partial(dial, url)) for _ in range(count)]
-        answers = [thread.result(60.0) for thread in threads]
-        clients = [answer for answer in answers if isinstance(answer, RawClient)]
-        for client in clients:
-            stack.callback(client.abort)
-        yield clients, [answer for answer in answers if isinstance(answer, int)]
-
-
-def enters(url: str, stack: ExitStack) -> bool:
-    """Whether there is a place now; then it is taken."""
-    answer = dial(url)
-    if isinstance(answer, RawClient):
-        stack.callback(answer.abort)
-    return not isinstance(answer, int)
-
-
-def is_calm(server: WebServer) -> bool:
-    """Whether nobody has complained."""
-    return not server.lines("Traceback|Error|CRITICAL|Exception")
 
 
 def test_46_logins_messages_and_calls_work(gunicorn: Serve, connect: Connect) -> None:
