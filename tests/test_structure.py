@@ -82,6 +82,21 @@ THIRD_PARTY = {
 # Those that are needed by whoever imports that module, and by nobody else.
 OPTIONAL = {"flask"}
 
+# Who may read the time of the system. All others go by clock.monotonic(), which tests can move.
+# These wait for threads to end, see how quick a procedure is, or are for tests themselves.
+REAL_TIME = {
+    "clock",
+    "client",
+    "inprocess",
+    "life",
+    "loop",
+    "server",
+    "service",
+    "standalone",
+    "testing",
+    "workers",
+}
+
 # What core/ knows nothing of: sockets, threads, clocks, loggers, the system.
 NOT_IN_CORE = {
     "asyncio",
@@ -205,6 +220,10 @@ def test_each_third_party_package_is_imported_in_its_one_module() -> None:
         for package in THIRD_PARTY
     }
     assert importers == {package: {module} for package, module in THIRD_PARTY.items()}
+
+
+def test_the_time_of_the_system_is_read_where_it_has_to_be() -> None:
+    assert {module for module in SOURCES if "time" in others(module)} == REAL_TIME
 
 
 @pytest.mark.parametrize("module", SOURCES)

@@ -406,6 +406,7 @@ def test_only_one_takes_the_place_of_a_server(test: TestServer) -> None:
     second = TestServer(test.server, url=test.url)
     with pytest.raises(WseValueError, match="another TestServer"):
         second.start()
+    second._place.close()
     test.connect("ann")
 
 

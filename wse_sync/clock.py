@@ -5,8 +5,8 @@ Everything here goes by ``clock.monotonic()``. Until the first :func:`advance` t
 is that of the process, and never goes back: every server and client in it sees the same. The child
 of a fork goes on from where its parent was.
 
-What follows it: the timers of the loop (heartbeat, limits of calls, of authentication and of
-attempts to connect, windows of sessions, acknowledgements), and what waits through
+What follows it: the timers of the loop (heartbeat, limits of calls, of authentication, of attempts
+to connect and of goodbyes, windows of sessions, acknowledgements), and what waits through
 :func:`wait_for`: the pause before a reconnect, and every ``timeout`` for a welcome, for a message,
 for room to send or for the end of a client.
 

@@ -71,7 +71,7 @@ class Place:
 
     def close(self) -> None:
         """From now on they do not; connections go on."""
-        dialing.give_back(self.url)
+        dialing.give_back(self.url, self.make_dialer)
 
     def join(self, timeout: float) -> None:
         """Waits for the threads of connections that have ended, and forgets who was here."""

@@ -62,7 +62,7 @@ class TestServer:
     Attributes:
         server: As given.
         url: Likewise, with the path.
-        environ: Likewise; may be changed at any time.
+        environ: A dict of it, for the test to change at any time.
     """
 
     __test__ = False  # pytest would take the name for that of a test
@@ -194,10 +194,13 @@ class TestServer:
         """Drops whatever the two ends of a link send from now on, as a dead network does.
 
         Neither end hears of it. Their heartbeats find out, when time has passed. Links that come
-        later work.
+        later work. What was on its way before arrives.
 
         Args:
             whose: A client, or a connection of the server; None: all.
+
+        Raises:
+            WseTimeoutError: It does not settle (RP_TIMEOUT).
         """
         self._rest(handlers=False)
         for stream in self._streams(whose):

@@ -22,7 +22,7 @@ def make(who: Any) -> NetworkDialer:
 def place() -> Iterator[None]:
     assert dialing.take_place(HERE, make)
     yield
-    dialing.give_back(HERE)
+    dialing.give_back(HERE, make)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,12 @@ def test_a_place_is_taken_once_until_it_is_given_back(place: None) -> None:
 
     assert dialing.take_place(HERE, make)
     assert not dialing.take_place("ws://hub.example/elsewhere", other)
-    dialing.give_back(HERE)
+    dialing.give_back(HERE, other)
+    assert find_place(HERE) is make
+    dialing.give_back(HERE, make)
     assert dialing.take_place(HERE, other)
-    dialing.give_back(HERE)
-    dialing.give_back(HERE)
+    dialing.give_back(HERE, other)
+    dialing.give_back(HERE, other)
     assert find_place(HERE) is None
 
 

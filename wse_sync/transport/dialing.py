@@ -113,12 +113,13 @@ def origin_of(url: str) -> Origin:
 
 def take_place(url: str, make: MakeDialer) -> bool:
     """Has ``make`` serve URLs with the origin of this one; False if another one does."""
-    return _places.setdefault(origin_of(url), make) is make
+    return _places.setdefault(origin_of(url), make) == make
 
 
-def give_back(url: str) -> None:
-    """The end of :func:`take_place`."""
-    _places.pop(origin_of(url), None)
+def give_back(url: str, make: MakeDialer) -> None:
+    """The end of :func:`take_place`; no effect if another one serves them."""
+    if _places.get(origin_of(url)) == make:
+        del _places[origin_of(url)]
 
 
 def find_place(url: str) -> MakeDialer | None:
