@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Flask, session
 
-from wse_sync import AuthRequest, WseServer
+from wse_sync import AuthRequest
+from wse_sync.flask import WseFlask
 
 app = Flask(__name__)
 app.secret_key = "for tests only"
 
 
 def identify(auth: AuthRequest) -> None:
-    with app.request_context(auth.environ):
-        auth.accept(session.get("user"), "hello")
+    auth.accept(session.get("user"), "hello")
 
 
-wse = WseServer(identify)
+wse = WseFlask(app, identify=identify)
 
 
 @app.post("/login/<user>")
 def login(user: str) -> str:
     session["user"] = user
     return "welcome"
-
-
-@app.route("/ws", websocket=True)
-def socket() -> Any:
-    return wse.wsgi_app

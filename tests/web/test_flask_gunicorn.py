@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import MakeClient
 from tests.support import PATIENCE, QUICK, Recorder
-from tests.web.conftest import Serve
-from tests.web.test_gunicorn import FULL, GTHREAD, dialed
+from tests.web.conftest import Serve, dialed
+from tests.web.test_gunicorn import FULL, GTHREAD
 
 pytest.importorskip("gunicorn", reason="needs gunicorn")
 
