@@ -10,9 +10,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from functools import partial
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import parse_qs, urlsplit
-from wsgiref.simple_server import WSGIRequestHandler
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.simple_server import make_server as make_wsgiref_server
 from wsgiref.util import setup_testing_defaults
 
@@ -489,18 +490,53 @@ def test_46_a_wsgi_server_without_a_socket_gets_an_error_that_says_what_to_do(
     assert any(name in text for name in ("gunicorn", "werkzeug", "flask", "start()"))
 
 
-def test_46_a_real_wsgi_server_without_a_socket_answers_with_that_error() -> None:
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
+class Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
 
-    server = WseServer(accept_all)
-    with make_wsgiref_server("127.0.0.1", 0, server.wsgi_app, handler_class=Quiet) as listener:
-        answering = Thread(listener.handle_request)
-        with pytest.raises(websocket.WebSocketBadStatusException) as caught:
-            RawClient(f"ws://127.0.0.1:{listener.server_port}/")
-        answering.result()
-    assert 500 <= caught.value.status_code < 600
+
+class Threaded(ThreadingMixIn, WSGIServer):
+    """As Django's development server is made."""
+
+
+@contextlib.contextmanager
+def wsgiref_serving(server: WseServer, kind: type[WSGIServer]) -> Iterator[str]:
+    """Serves with the server of the standard library; the URL."""
+    with make_wsgiref_server("127.0.0.1", 0, server.wsgi_app, kind, Quiet) as listener:
+        serving = Thread(partial(listener.serve_forever, poll_interval=0.01))
+        try:
+            yield f"ws://127.0.0.1:{listener.server_port}/"
+        finally:
+            server.close()
+            listener.shutdown()
+            serving.result()
+
+
+def test_46_wsgiref_carries_connections_if_it_has_threads(
+    make_server: MakeServer, connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = make_server(start=False)
+    server.register("add", lambda conn, pair: sum(pair))
+    with wsgiref_serving(server, Threaded) as url:
+        ann, bob = connect(url, "ann"), connect(url, "bob")
+        assert ann.call("add", [1, 2]) == bob.call("add", [2, 1]) == 3
+        assert get(url)[0] == 426
+        ann.disconnect()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_46_wsgiref_without_threads_refuses_and_says_what_to_do(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(start=False)
+    with wsgiref_serving(server, WSGIServer) as url:
+        for _ in range(2):
+            with pytest.raises(websocket.WebSocketBadStatusException) as caught:
+                RawClient(url)
+            assert caught.value.status_code == 503
+    [line] = [text for text in caplog.messages if "refused a connection" in text]
+    assert "one request at a time" in line
+    assert "--worker-class gthread" in line
 
 
 # As a program
