@@ -330,13 +330,17 @@ def test_the_unit_of_the_device_can_be_read() -> None:
 
 
 def test_every_snippet_is_shown_and_run() -> None:
-    tests = Path(__file__).read_text("utf-8")
+    modules = [Path(__file__), *(ROOT / "tests" / "web").glob("test_*.py")]
+    tests = "".join(module.read_text("utf-8") for module in modules)
     pages = "".join(PAGES.values())
-    for path in SNIPPETS.iterdir():
-        if path.is_dir():
+    for path in SNIPPETS.rglob("*.*"):
+        if "__pycache__" in path.parts:
             continue
-        assert f"snippets/{path.name}" in pages, path.name
-        assert path.with_suffix(".out").exists() or f'"{path.name}"' in tests, path.name
+        name = path.relative_to(SNIPPETS).as_posix()
+        assert f"snippets/{name}" in pages, name
+        # A directory is run as a whole.
+        tested = f'"{name.partition("/")[0]}"' in tests
+        assert tested or path.with_suffix(".out").exists(), name
 
 
 @pytest.mark.parametrize("page", PAGES)
