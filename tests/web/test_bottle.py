@@ -35,6 +35,7 @@ def check(server: WebServer, make_client: MakeClient) -> None:
     ann.channel.on("seen", seen)
     assert ann.connect() == "hello ann"
     assert ann.call("add", [1, 2]) == 3
+    assert server.get("/ws/wse.js")[0] == 200
     assert server.get() == (200, "1 users are here")
     assert seen.wait_for(1) == ["/"]
     with pytest.raises(PermissionError):
@@ -83,6 +84,7 @@ def test_46_the_server_of_bottle_has_no_threads_and_refuses(web_server: Run) -> 
     program = WSGIREF.format(bases="WSGIServer")
     server = web_server("-c", program, listening=r"listening on port (\d+)")
     assert [dial(server.ws("/ws")) for _ in range(2)] == [503, 503]
-    [line] = server.lines("one request at a time")
+    line = server.wait_for_line("one request at a time")
+    assert server.lines("one request at a time") == [line]
     assert "--worker-class gthread --threads 100" in line
     assert server.get() == (200, "0 users are here")

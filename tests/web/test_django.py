@@ -81,6 +81,7 @@ def check(server: WebServer, make_client: MakeClient) -> None:
     assert client.call("last login") > before
     with pytest.raises(PermissionError):
         make_client(server.ws("/ws")).connect()
+    assert server.get("/ws/wse.js")[0] == 200
     assert server.get("/ws-and-more")[0] == 404
     client.disconnect()
     assert not server.lines("Traceback|Error"), server.log

@@ -93,7 +93,7 @@ def test_places_are_those_that_gunicorn_has_connections_for(gunicorn: Serve) -> 
     server = gunicorn(APP, *GEVENT, "--worker-connections", "20")
     with dialed(server.ws("/ws"), 40) as (clients, refused):
         assert (len(clients), refused) == (19, [503] * 21)
-        [line] = server.lines("refused a connection")
+        line = server.wait_for_line("refused a connection")
         assert "--worker-connections" in line
         assert server.get() == (200, "0 users are here")
         clients[0].close()
@@ -104,7 +104,7 @@ def test_places_are_those_that_gunicorn_has_connections_for(gunicorn: Serve) -> 
 def test_a_process_that_is_patched_after_the_import_is_refused(gunicorn: Serve) -> None:
     server = gunicorn(APP, *GEVENT, "--preload")
     assert dial(server.ws("/ws")) == 501
-    [line] = server.lines("gevent has patched")
+    line = server.wait_for_line("gevent has patched")
     assert "--preload" in line
     assert server.get() == (200, "0 users are here")
 
@@ -112,5 +112,5 @@ def test_a_process_that_is_patched_after_the_import_is_refused(gunicorn: Serve) 
 def test_the_worker_that_leaves_http_to_gevent_is_refused(gunicorn: Serve) -> None:
     server = gunicorn(APP, "--worker-class", "gevent_pywsgi")
     assert dial(server.ws("/ws")) == 501
-    [line] = server.lines("exposes no socket")
+    line = server.wait_for_line("exposes no socket")
     assert "gevent" in line
