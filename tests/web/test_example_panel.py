@@ -1,0 +1,192 @@
+"""The server of the device panel: who is a device, and what pages are told and may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from examples.device_panel import create_app
+from tests.conftest import MakeClient
+from tests.faults import FaultProxy
+from tests.hosts import werkzeug_serving
+from tests.support import QUICK, Recorder, wait_until
+from wse_sync import WseClient, WseError, WsePermissionError, WseServer, challenges
+
+PASSWORD = "correct horse"
+READING = {"light": 0.5, "lamp": False, "pressed": False}
+
+MakeDevice = Callable[..., WseClient]
+MakePage = Callable[..., WseClient]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    folder = str(tmp_path / "devices")
+    return create_app({"SECRET_KEY": "x", "PASSWORD": PASSWORD, "DEVICE_SECRETS": folder})
+
+
+@pytest.fixture
+def devices(app: Flask) -> WseServer:
+    server: WseServer = app.extensions["hub"].devices
+    return server
+
+
+@pytest.fixture
+def url(app: Flask, devices: WseServer) -> Iterator[str]:
+    with werkzeug_serving(app) as url:
+        try:
+            yield url
+        finally:
+            devices.close()
+            app.extensions["wse"].close()
+
+
+@pytest.fixture
+def make_device(url: str, tmp_path: Path, make_client: MakeClient) -> MakeDevice:
+    def make_device(
+        name: str = "kitchen", secret: str = "", address: str = f"{url}/devices", **options: Any
+    ) -> WseClient:
+        device = make_client(address, **options)
+        device.challenge(challenges.solver(secret or (tmp_path / "devices" / name).read_text()))
+        device.connect(name)
+        return device
+
+    return make_device
+
+
+@pytest.fixture
+def make_page(app: Flask, url: str, make_client: MakeClient) -> MakePage:
+    def make_page(**handlers: Callable[[Any], object]) -> WseClient:
+        browser = app.test_client()
+        assert log_in(browser) == 302
+        cookie = browser.get_cookie("session")
+        assert cookie is not None
+        page = make_client(f"{url}/ws", ws_options={"cookie": f"session={cookie.value}"})
+        for type, handler in handlers.items():
+            page.channel.on(type, handler)
+        page.connect()
+        return page
+
+    return make_page
+
+
+def log_in(browser: FlaskClient, password: str = PASSWORD) -> int:
+    browser.get("/login")
+    with browser.session_transaction() as session:
+        form = {"csrf": session["csrf"], "password": password}
+    return browser.post("/login", data=form).status_code
+
+
+def test_pages_are_for_who_knows_the_password(
+    app: Flask, url: str, make_client: MakeClient, make_page: MakePage
+) -> None:
+    browser = app.test_client()
+    assert browser.get("/").location == "/login"
+    assert log_in(browser, "wrong horse") == 200
+    assert browser.get("/").location == "/login"
+    assert log_in(browser) == 302
+    assert "Devices" in browser.get("/").text
+    assert browser.post("/logout").status_code == 400
+    with pytest.raises(WsePermissionError):
+        make_client(f"{url}/ws").connect()
+    make_page()
+
+
+def test_devices_prove_who_they_are(
+    url: str, tmp_path: Path, make_client: MakeClient, make_device: MakeDevice
+) -> None:
+    make_device()
+    (tmp_path / "outside").write_text("known")
+    for name, secret in (("kitchen", "wrong"), ("attic", "known"), ("../outside", "known")):
+        with pytest.raises(WsePermissionError):
+            make_device(name, secret)
+    (tmp_path / "devices" / "attic").write_text("its own\n")
+    make_device("attic", "its own")
+
+
+def test_a_page_is_told_what_was_before_and_what_comes(
+    make_device: MakeDevice, make_page: MakePage
+) -> None:
+    early = Recorder()
+    make_page(device=early)
+    kitchen = make_device()
+    kitchen.send("reading", READING)
+    kitchen.send("pressed", READING)
+    early.wait_until(lambda items: items and items[-1]["pressed_at"])
+    snapshot, changes, readings = Recorder(), Recorder(), Recorder()
+    make_page(devices=snapshot, device=changes, reading=readings)
+    [everything] = snapshot.wait_for(1)
+    [told] = everything["devices"]
+    assert (told["name"], told["state"], told["lamp"]) == ("kitchen", "here", False)
+    assert [light for _, light in told["readings"]] == [0.5]
+    assert told["pressed_at"] <= everything["now"]
+    kitchen.send("reading", {**READING, "light": 0.75, "lamp": True})
+    [reading] = readings.wait_for(1)
+    assert (reading["name"], reading["light"], reading["lamp"]) == ("kitchen", 0.75, True)
+    kitchen.disconnect()
+    changes.wait_until(lambda items: items and items[-1]["state"] == "gone")
+
+
+def test_a_page_switches_a_lamp(make_device: MakeDevice, make_page: MakePage) -> None:
+    lamp = Recorder(result=True)
+    make_device().register("led", lamp)
+    heard = Recorder()
+    page, _ = make_page(), make_page(device=heard)
+    assert page.call("switch", {"device": "kitchen", "on": True}) is True
+    assert lamp.items == [True]
+    heard.wait_until(lambda items: items and items[-1]["lamp"])
+
+
+def test_a_device_that_is_away_is_not_called(
+    url: str, make_device: MakeDevice, make_page: MakePage
+) -> None:
+    heard = Recorder()
+    page = make_page(device=heard)
+
+    def refusal() -> str:
+        with pytest.raises(WseError) as caught:
+            page.call("switch", {"device": "kitchen", "on": True})
+        return caught.value.code
+
+    assert refusal() == "panel.away"
+    with FaultProxy(url) as proxy:
+        lamp = Recorder(result=True)
+        address = f"{proxy.url}devices"
+        kitchen = make_device(address=address, reconnect=True, backoff=QUICK)
+        kitchen.register("led", lamp)
+        proxy.refuse()
+        proxy.cut()
+        heard.wait_until(lambda items: items and items[-1]["state"] == "away")
+        assert refusal() == "panel.away"
+        proxy.admit()
+        heard.wait_until(lambda items: items and items[-1]["state"] == "here")
+        assert lamp.items == []
+        assert page.call("switch", {"device": "kitchen", "on": True}) is True
+        kitchen.disconnect()
+
+
+def test_a_device_that_does_not_answer_is_not_waited_for(
+    make_device: MakeDevice, make_page: MakePage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.device_panel.hub.SWITCH_TIMEOUT", 0.1)
+    done = Recorder()
+    kitchen = make_device()
+    kitchen.register("led", lambda on: wait_until(lambda: done.items))
+    page = make_page()
+    with pytest.raises(WseError) as caught:
+        page.call("switch", {"device": "kitchen", "on": True})
+    assert caught.value.code == "panel.silent"
+    done.add(True)
+
+
+def test_pages_are_not_taken_for_devices(app: Flask, make_page: MakePage) -> None:
+    ignored = Recorder()
+    app.extensions["wse"].when.ignored(ignored)
+    make_page().send("reading", READING)
+    [(_, type, payload)] = ignored.wait_for(1)
+    assert (type, payload) == ("reading", READING)
