@@ -451,3 +451,29 @@ def test_every_example_is_run_here_and_says_how_to_run_it(path: Path) -> None:
     assert intro is not None
     assert f"``python examples/{path.name}" in intro or f"examples/{path.name}``" in intro
     assert "Run it with" in intro
+
+
+def applications() -> list[Path]:
+    return sorted(path.parent for path in EXAMPLES.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("path", applications(), ids=lambda path: str(path.name))
+def test_every_application_is_run_in_a_browser_and_says_how_to_run_it(path: Path) -> None:
+    command = f"flask --app examples/{path.name} run"
+    intro = ast.get_docstring(ast.parse((path / "__init__.py").read_text("utf-8")))
+    assert intro is not None
+    assert f"Run it with ``{command}``" in intro
+    tests = ROOT / "tests" / "browser" / f"test_{path.name}.py"
+    assert f'Example("{path.name}", ' in tests.read_text("utf-8")
+    page = (ROOT / "docs" / "howto" / "examples.md").read_text("utf-8")
+    for text in ((path / "README.md").read_text("utf-8"), page):
+        assert re.search(rf"\npython -m pip install '\.\[flask\]' .*\n{command}\n", text)
+
+
+def test_the_applications_can_be_seen_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "howto" / "examples.md").read_text("utf-8")
+    shown = re.findall(r"\(\.\./_static/examples/(.+?)\)", page)
+    pictures = list((ROOT / "docs" / "_static" / "examples").iterdir())
+    assert sorted(shown) == sorted(picture.name for picture in pictures)
+    assert len(shown) == len(applications()) * len(["light", "dark"]) * len(["phone", "desktop"])
+    assert [picture for picture in pictures if picture.stat().st_size > 200_000] == []
