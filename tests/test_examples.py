@@ -260,7 +260,7 @@ def test_server_and_client_of_the_readme(hello: tuple[Program, Path]) -> None:
 
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    files = ["hello_server.py", "hello_client.py"]
+    files = ["hello_server.py", "hello_client.py", "../docs/snippets/flask_app.py"]
     assert blocks == [(EXAMPLES / name).read_text("utf-8") for name in files]
 
 
