@@ -17,7 +17,7 @@ wse = WseFlask(identify=lambda auth: identify(auth), conn_per_user=10)
 login_manager = LoginManager()
 
 
-class User(UserMixin):  # type: ignore[misc]
+class User(UserMixin):
     def __init__(self, name: str) -> None:
         self.id = name
 
