@@ -579,6 +579,29 @@ def test_the_characters_that_wait_are_bounded(pair: Pair) -> None:
     assert len(big.wait_for(7)) == 7
 
 
+def test_what_the_browser_has_not_sent_is_bounded_without_a_session(
+    make_site: MakeServer, open_page: OpenPage, make_raw_server: MakeRawServer
+) -> None:
+    def script(peer: RawPeer) -> None:
+        peer.welcome()
+        peer.recv_close()
+
+    page = open_page(make_site(), "open")
+    page.run(CONNECT, make_raw_server(script).url)
+    sent = page.run("""
+        const payload = "x".repeat(2 ** 20)
+        for (let sent = 0; ; sent++)
+            try {
+                client.send("big", payload)
+            } catch (error) {
+                return [sent, error.code]
+            }
+    """)
+    assert sent == [8, WSE_ERROR.CONNECTION_NOT_READY]
+    page.wait_for("(() => { try { client.send('more'); return true } catch {} })()")
+    page.run("await client.disconnect()")
+
+
 def test_a_single_message_may_be_as_long_as_it_likes(pair: Pair) -> None:
     big = payloads(pair.server, "big")
     pair.page.run("client.send('big', 'x'.repeat(10 * 2 ** 20))")
