@@ -126,7 +126,7 @@ class WseFlask(WseServer):
                 " (with app.app_context():), or to wse.of(app)"
             )
         if app not in apps:
-            raise bad_value("this WseFlask does not serve it: wse.init_app(app) comes first")
+            raise bad_value("this WseFlask has no such application: wse.init_app(app) comes first")
         server: WseServer = app.extensions[_SERVER]
         return server
 
