@@ -397,7 +397,7 @@ def named(name: str) -> type:
 def public_members(owner: type) -> set[str]:
     """What a class has, apart from what it has from others than us."""
     ours = [base for base in owner.__mro__ if base.__module__.startswith("wse_sync")]
-    annotated = set(getattr(owner, "__annotations__", {}))
+    annotated = set(vars(owner).get("__annotations__", {}))
     names = annotated.union(*map(vars, ours))
     plain = {"names", "set_class"}  # how blinker's class is set up
     return {name for name in names - plain if not name.startswith("_")}
