@@ -40,12 +40,12 @@ export class Card {
 
   /** Shows all but the readings; what is not given stays. */
   show({ state, lamp, pressed_at: pressedAt }) {
+    if (state !== this.state) this.find(".problem").textContent = ""; // it was about the old one
     this.state = state;
     this.element.dataset.state = state;
     this.find(".state").textContent = STATES[state];
     if (lamp !== undefined) this.find(".switch").ariaChecked = String(lamp);
     if (pressedAt) this.find(".pressed").textContent = clock.format(pressedAt * 1000);
-    if (state === "here") this.find(".problem").textContent = "";
   }
 
   add(readings) {

@@ -85,4 +85,4 @@ client.when.updated((status) => {
 setInterval(drawAll, 1000);
 document.addEventListener("visibilitychange", drawAll);
 
-client.connect();
+client.connect().catch(() => {}); // the banner says so
