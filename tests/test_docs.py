@@ -330,7 +330,11 @@ def test_the_unit_of_the_device_can_be_read() -> None:
 
 
 def test_every_snippet_is_shown_and_run() -> None:
-    modules = [Path(__file__), *(ROOT / "tests" / "web").glob("test_*.py")]
+    modules = [
+        Path(__file__),
+        *(ROOT / "tests" / "web").glob("test_*.py"),
+        ROOT / "tests" / "browser" / "test_docs.py",
+    ]
     tests = "".join(module.read_text("utf-8") for module in modules)
     pages = "".join(PAGES.values())
     for path in SNIPPETS.rglob("*.*"):

@@ -354,6 +354,42 @@ def test_18_messages_wait_for_async_handlers_and_calls_for_the_messages_before_t
     ]  # fmt: skip
 
 
+def test_18_a_call_that_was_open_before_lets_no_other_pass(
+    make_site: MakeServer, open_page: OpenPage
+) -> None:
+    server = make_site()
+    release, entered = threading.Event(), threading.Event()
+
+    @server.register("wait")
+    def wait(conn: WseConnection, payload: Any) -> None:
+        entered.set()
+        wait_event(release)
+
+    page = open_page(server)
+    page.run(CONNECT, "/ws")
+    waiting = page.start("return client.call('wait')")
+    wait_event(entered)
+    page.run("""
+        window.story = []
+        client.channel.on("slow", async () => {
+            await new Promise((resolve) => (window.proceed = resolve))
+            story.push("message")
+        })
+        client.register("now", () => story.push("call"))
+    """)
+    conn = connection_of(server)
+    conn.send("slow")
+    future = conn.submit("now")
+    page.wait_for("window.proceed")
+    # It has arrived when an answer that was sent behind it is here.
+    release.set()
+    waiting.result()
+    assert page.run("return story") == []
+    page.run("proceed()")
+    future.result(10)
+    assert page.run("return story") == ["message", "call"]
+
+
 def test_18_calls_run_beside_each_other_and_beside_later_messages(
     make_site: MakeServer, open_page: OpenPage
 ) -> None:
