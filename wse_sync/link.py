@@ -39,6 +39,7 @@ CLOSE_TIMEOUT = 3.0
 _ABNORMAL, _INTERNAL_ERROR, _TRY_LATER = 1006, 1011, 1013
 _PAUSED_INTERVAL = 1.0  # s between pings while the reader has stopped
 _DRAIN_BYTES = 64 * 1024
+_MOST_DRAIN_BYTES = 64 * 2**20  # four messages of the usual limit; to read on costs our time
 _SOON = 0.002  # s: an answer that takes longer is read by the own thread
 
 
@@ -316,9 +317,16 @@ class Link:
     def _drain(self) -> None:
         """Hears the other side out, so that no reset overtakes our close frame."""
         self._cut_after(CLOSE_TIMEOUT)
+        stream, left = self.transport.stream, _MOST_DRAIN_BYTES
         try:
-            while self.transport.stream.receive(_DRAIN_BYTES):
-                continue
+            while left > 0:
+                if not self.outbox.waiting_bytes:
+                    # It may be waiting for our end, to close its own (RFC 6455, 7.1.1).
+                    stream.finish()
+                piece = stream.receive(_DRAIN_BYTES)
+                if not piece:
+                    return
+                left -= len(piece)
         except LinkLost:
             return  # cut, by the other side or by the timer
 

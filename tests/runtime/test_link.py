@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import PATIENCE, Recorder, Thread, pass_time, wait_event, wait_until
-from tests.transport.ends import LIMIT, Certificates, End, WebSocketWire, connect
+from tests.transport.ends import LIMIT, UNKNOWN, Certificates, End, WebSocketWire, connect
 from wse_sync.link import CLOSE_TIMEOUT, Link
 from wse_sync.loop import Loop, Timer
 from wse_sync.loop import loop as process_loop
@@ -511,6 +511,35 @@ def test_43_a_close_is_not_overtaken_by_a_reset(
         assert (lost.code, lost.drain) == (1009, False)
         far.abort()
         assert near.verdict()[0] == 1009
+
+
+@every_role
+@every_socket
+def test_6_one_who_waits_for_our_end_after_a_fault_sees_it_at_once(
+    certificates: Certificates, tls: bool, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both it is the server that has to close first (RFC 6455, 7.1.1)."""
+    monkeypatch.setattr("wse_sync.link.CLOSE_TIMEOUT", NEVER)
+    with over_sockets(role, certificates if tls else None) as (near, far):
+        near.start()
+        far.send_frame(UNKNOWN)
+        assert far.lost().code == 1002
+        assert Thread(lambda: far.transport.stream.receive(100)).result() == b""
+        far.abort()
+        assert near.verdict()[0] == 1002
+
+
+def test_6_one_who_floods_after_a_fault_is_not_heard_out(
+    make_sides: MakeSides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wse_sync.link.CLOSE_TIMEOUT", NEVER)
+    monkeypatch.setattr("wse_sync.link._MOST_DRAIN_BYTES", 10_000)
+    near, far = make_sides()
+    near.start()
+    near.link.transport.max_message_bytes = 10
+    for _ in range(100):
+        far.link.send("x" * 1000)
+    assert near.verdict() == (1009, "message too big")
 
 
 @every_role

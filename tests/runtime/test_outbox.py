@@ -396,6 +396,9 @@ class SlowStream(Stream):
     def unwatch(self, loop: object) -> None:
         self.flush = None
 
+    def finish(self) -> None:
+        raise NotImplementedError
+
     def abort(self) -> None:
         raise NotImplementedError
 

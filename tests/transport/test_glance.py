@@ -70,6 +70,9 @@ class Line(Stream):
     def unwatch(self, loop: Any) -> None:
         """It takes all at once."""
 
+    def finish(self) -> None:
+        """It takes all at once."""
+
     def abort(self) -> None:
         """It ends by itself."""
 

@@ -271,6 +271,22 @@ def test_what_was_sent_before_an_abort_can_still_be_received(pipe: Pipe) -> None
     ended(pipe.there)
 
 
+def test_after_finish_the_other_side_sees_the_end_and_is_still_heard(pipe: Pipe) -> None:
+    pipe.there.send(b"before")
+    assert pipe.here.receive(100) == b"before"
+    pipe.here.send(b"last words")
+    for _ in range(2):
+        pipe.here.finish()
+    assert take(pipe.there, 10) == b"last words"
+    assert Thread(lambda: pipe.there.receive(100)).result() == b""
+    if isinstance(getattr(pipe.there, "_sock", None), ssl.SSLSocket):
+        return  # to OpenSSL, an end without a goodbye is the end of both directions
+    pipe.there.send(b"so long")
+    pipe.there.finish()
+    assert take(pipe.here, 7) == b"so long"
+    assert Thread(lambda: pipe.here.receive(100)).result() == b""
+
+
 def test_bytes_that_come_are_life_and_their_end_is_not_later(pipe: Pipe) -> None:
     before = clock.monotonic()
     pipe.there.last_received = 0.0

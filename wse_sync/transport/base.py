@@ -127,6 +127,13 @@ class Stream(abc.ABC):
         """The end of ``watch``; also without one."""
 
     @abc.abstractmethod
+    def finish(self) -> None:
+        """Lets the other side see that nothing more comes; any thread, any number of times.
+
+        What it still sends is received as before.
+        """
+
+    @abc.abstractmethod
     def abort(self) -> None:
         """Cuts the pipe and wakes ``receive``; any thread, any number of times."""
 

@@ -49,6 +49,7 @@ class _Pipe:
         self._has_reader = False  # just now, waiting
         self._silent = False
         self._cut_for_reader = self._cut_for_writer = False
+        self._finished = False
         #: How often something was put in.
         self.puts = 0
         self._flush: Callable[[], None] | None = None
@@ -69,7 +70,7 @@ class _Pipe:
     def get(self, size: int) -> bytes:
         with self._changed:
             self._has_reader = True
-            self._changed.wait_for(lambda: self._bytes or self._cut_for_reader)
+            self._changed.wait_for(lambda: self._bytes or self._is_over)
             self._has_reader = False
             data = bytes(self._bytes[:size])
             del self._bytes[:size]
@@ -91,10 +92,21 @@ class _Pipe:
             self._flush = None
 
     @property
+    def _is_over(self) -> bool:
+        """Whether the reader has nothing more to wait for."""
+        return self._cut_for_reader or self._finished
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the reader waits, and in vain so far."""
         with self._changed:
-            return self._has_reader and not self._bytes and not self._cut_for_reader
+            return self._has_reader and not self._bytes and not self._is_over
+
+    def finish(self) -> None:
+        """The end of what goes in; the reader hears of it, unless there is silence."""
+        with self._changed:
+            self._finished = not self._silent
+            self._changed.notify_all()
 
     def silence(self) -> None:
         with self._changed:
@@ -148,6 +160,9 @@ class MemoryStream(Stream):
         """From now on nothing of what either end sends arrives, and no end of the other."""
         self._incoming.silence()
         self._outgoing.silence()
+
+    def finish(self) -> None:
+        self._outgoing.finish()
 
     def abort(self) -> None:
         self._incoming.cut(by_reader=True)

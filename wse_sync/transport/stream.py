@@ -100,6 +100,10 @@ class SocketStream(Stream):
     def unwatch(self, loop: Any) -> None:
         loop.unwatch(self._sock)
 
+    def finish(self) -> None:
+        with self._lock:
+            self._shut_down(socket.SHUT_WR)
+
     def abort(self) -> None:
         with self._lock:
             self._shut_down()
@@ -111,12 +115,12 @@ class SocketStream(Stream):
             if self._owned:
                 self._sock.close()
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, how: int = socket.SHUT_RDWR) -> None:
         if self._closed:
             return
         try:
             # Not SSLSocket.shutdown: it drops the TLS state under a thread that is in recv.
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            socket.socket.shutdown(self._sock, how)
         except OSError:
             return  # the other side was first
 
