@@ -67,11 +67,22 @@ def test_close_code_1014_is_heard(ends: Ends) -> None:
     assert (lost.code, lost.reason, lost.drain) == (1014, "bad gateway", False)
 
 
-def test_a_reason_that_is_not_utf8_does_not_hide_the_code(ends: Ends) -> None:
-    ends.far.send_frame(CLOSE, struct.pack("!H", 1000) + b"bye \xff")
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (1007, b"\x88\x03\x03\xe8\xff"),  # a close, its reason is not UTF-8 (RFC 6455, 5.5.1)
+        (1002, b"\x81\x81\0\0\0\0x"),  # a text, masked (5.1)
+        (1002, b"\x89\x80\0\0\0\0"),  # a ping, masked
+        (1002, b"\x0a\x00"),  # a pong in fragments (5.4)
+        (1002, b"\x08\x02\x03\xe8"),  # a close in fragments
+    ],
+)
+def test_6_what_the_library_lets_pass_ends_the_link(ends: Ends, code: int, data: bytes) -> None:
+    ends.far.send_bytes(data)
     lost = ends.near.lost()
-    assert lost.code == 1000
-    assert lost.reason.startswith("bye ")
+    assert (lost.code, lost.drain) == (code, True)
+    (answer,) = ends.near.answers()
+    assert (answer.opcode, answer.body[:2]) == (CLOSE, struct.pack("!H", code))
 
 
 def test_every_frame_has_a_mask_of_its_own() -> None:

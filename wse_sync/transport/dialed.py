@@ -27,7 +27,7 @@ from .stream import open_stream
 __all__ = ["DialedTransport", "NetworkDialer"]
 
 _RECEIVE_BYTES = 64 * 1024
-_OPCODE = 4  # where it stands in the library's tuple of a frame's header
+_FIN, _OPCODE, _MASKED = 0, 4, 5  # where they stand in the library's tuple of a frame's header
 _MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
 _PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
@@ -44,6 +44,10 @@ class _GivenUp(Exception):
 
 class _TooBig(Exception):
     """A message over the limit is coming."""
+
+
+class _NoText(Exception):
+    """A close whose reason is not UTF-8 has come."""
 
 
 class NetworkDialer(Dialer):
@@ -168,7 +172,9 @@ class DialedTransport(Transport):
         self._in_fragments = False
         buffer = ws.frame_buffer
         self._recv_length = buffer.recv_length
-        buffer.recv_length = self._check_length
+        buffer.recv_length = self._check_header
+        self._recv_frame = ws.recv_frame
+        ws.recv_frame = self._check_frame
         self._input = framing.Input(self.stream, masked=False, least=_RECEIVE_BYTES)
         buffer.recv_strict = self._input.take
 
@@ -212,6 +218,8 @@ class DialedTransport(Transport):
             return self._ws.recv_data_frame(True)[1]
         except _TooBig:
             raise self._fail(_TOO_BIG, "message too big") from None
+        except _NoText as error:
+            raise self._fail(_BAD_DATA, "not UTF-8") from error
         except websocket.WebSocketException as error:
             raise self._fail(_PROTOCOL_ERROR, str(error)) from error
 
@@ -226,14 +234,27 @@ class DialedTransport(Transport):
         except UnicodeDecodeError as error:
             raise self._fail(_BAD_DATA, "not UTF-8") from error
 
-    def _check_length(self) -> None:
+    def _check_header(self) -> None:
         """Stands in for the step of the library that reads how long a frame is."""
         self._recv_length()
-        if self._ws.frame_buffer.header[_OPCODE] >= websocket.ABNF.OPCODE_CLOSE:
-            if self._ws.frame_buffer.length > _MAX_CONTROL_BYTES:
-                raise websocket.WebSocketProtocolException("a control frame is too long")
-        elif self._collected + self._ws.frame_buffer.length > self.max_message_bytes:
+        buffer = self._ws.frame_buffer
+        if buffer.header[_MASKED]:
+            raise websocket.WebSocketProtocolException("a server does not mask")
+        if buffer.header[_OPCODE] >= websocket.ABNF.OPCODE_CLOSE:
+            if buffer.length > _MAX_CONTROL_BYTES or not buffer.header[_FIN]:
+                raise websocket.WebSocketProtocolException("no control frame is so long, or a part")
+        elif self._collected + buffer.length > self.max_message_bytes:
             raise _TooBig
+
+    def _check_frame(self) -> Any:
+        """Stands in for the step that reads a frame: what the library leaves out is a close."""
+        frame = self._recv_frame()
+        if frame.opcode == websocket.ABNF.OPCODE_CLOSE:
+            try:
+                str(frame.data[2:], "utf-8")
+            except UnicodeDecodeError as error:
+                raise _NoText from error
+        return frame
 
     def _fail(self, code: int, reason: str) -> LinkLost:
         self.write(self.encode_close(code, reason))
@@ -277,7 +298,7 @@ def _shut_down(sock: socket.socket) -> None:
 def _closed(body: bytes) -> LinkLost:
     if len(body) < 2:
         return LinkLost(_NO_CODE)
-    return LinkLost(struct.unpack("!H", body[:2])[0], body[2:].decode("utf-8", "replace"))
+    return LinkLost(struct.unpack("!H", body[:2])[0], body[2:].decode())
 
 
 def _ssl_options(context: ssl.SSLContext | None, given: Any) -> dict[str, Any]:
