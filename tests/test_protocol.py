@@ -295,6 +295,36 @@ def test_6_numbers_that_are_not_json_are_refused_on_the_way_in_too(text: str) ->
             PROTOCOL.unpack(data.encode())
 
 
+@pytest.mark.parametrize(
+    "text", ["1e999", "-1e999", "1E+400", "1.5e0309", "9" * 309 + ".0", "1e" + "9" * 5000]
+)
+def test_6_numbers_that_would_be_read_as_infinities_are_refused(text: str) -> None:
+    for data in (f'["x",{text}]', f'["x",{{"a":[{text}]}}]', f'["~wse:welcome",1,{text}]'):
+        with pytest.raises(ValueError, match="beyond every float"):
+            PROTOCOL.unpack(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1.7976931348623157e308", sys.float_info.max), ("1e-999", 0.0), ("1e0000000001", 10.0)],
+)
+def test_numbers_that_a_float_holds_are_read_however_they_are_written(
+    text: str, value: float
+) -> None:
+    assert PROTOCOL.unpack(f'["x",{text}]').payload == value
+
+
+def test_6_an_integer_is_not_read_for_hours_where_python_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Patches of 3.9 and 3.10 from before its limit take a minute for a million digits."""
+    decoder = json.JSONDecoder(parse_int=protocol._read_int)
+    monkeypatch.setattr(protocol, "_scan", vars(decoder)["scan_once"])
+    assert PROTOCOL.unpack(f'["x",-{"9" * 4299}]').payload == -(10**4299 - 1)
+    with pytest.raises(ValueError, match="1000000 digits"):
+        PROTOCOL.unpack(f'["x",{"9" * 1_000_000}]')
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":['])
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])
 def test_6_nesting_that_is_too_deep_is_refused_on_the_way_in_too(opening: str, depth: int) -> None:

@@ -6,6 +6,7 @@ import abc
 import json
 import json.encoder
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -66,7 +67,9 @@ class Protocol(abc.ABC):
 class JsonProtocol(Protocol):
     """The protocol of every WSE peer: one JSON array ``[type, payload, stamp]``.
 
-    ``NaN`` and infinities are not JSON (RFC 8259, 6): refused in both directions.
+    ``NaN`` and infinities are not JSON (RFC 8259, 6): refused in both directions, and so are
+    numbers that no float can hold, which would be read as infinities. Integers have 4,300 digits at
+    most, unless :func:`sys.set_int_max_str_digits` says otherwise.
     """
 
     name = "wse-default-json"
@@ -145,6 +148,20 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+def _read_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.20} is beyond every float")
+    return value
+
+
+def _read_int(text: str) -> int:
+    """For a Python that would read any number of digits, in a time that grows with its square."""
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
 # Built once: json.dumps with options builds an encoder for every call. What contains itself is
 # found by its depth; to keep a list of everything on the way there would cost more than the rest.
 _options: Any = {"allow_nan": False, "check_circular": False, "separators": (",", ":")}
@@ -152,7 +169,13 @@ _LONG = 4096  # characters; to look for what must be escaped is much faster than
 _ESCAPED = ('"', "\\", "\n", *(chr(code) for code in range(32)))  # RFC 8259, 7
 _encoder = json.JSONEncoder(ensure_ascii=False, **_options)
 _encode_ascii = json.JSONEncoder(**_options).encode
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_MOST_DIGITS = 4300  # as where Python has a limit of its own
+_decoder = json.JSONDecoder(
+    parse_constant=_refuse_constant,
+    parse_float=_read_float,
+    # A function of ours takes its time for each number, so only where it is needed.
+    parse_int=None if hasattr(sys, "get_int_max_str_digits") else _read_int,
+)
 # As Frame(…), without its step through Python.
 _frame: Callable[[tuple[Any, Any, Any]], Frame] = partial(tuple.__new__, Frame)
 
