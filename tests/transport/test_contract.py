@@ -343,6 +343,26 @@ def test_6_a_close_that_says_nothing_lawful_ends_the_link(websockets: Ends, body
     failed(websockets.near, 1002)
 
 
+@pytest.mark.parametrize("flood", [700, 2500])
+@pytest.mark.parametrize("opcode", [PING, PONG, CONT])
+def test_6_a_flood_of_frames_that_bring_nothing_ends_the_link(
+    websockets: Ends, opcode: int, flood: int
+) -> None:
+    near, far = websockets
+    far.send_frame(TEXT, b"x", fin=False)
+    for _ in range(flood):
+        far.send_frame(opcode, fin=opcode != CONT)
+    far.send_frame(CONT)
+    if flood == 700:
+        assert near.read() == ["x"]
+        return
+    lost = near.lost()
+    assert (lost.code, lost.reason, lost.drain) == (1008, "wse.rate-limit", True)
+    *pongs, close = near.answers()
+    assert close == Frame(CLOSE, close_body(1008, "wse.rate-limit"))
+    assert len(pongs) <= (1500 if opcode == PING else 0)
+
+
 # Ends
 
 

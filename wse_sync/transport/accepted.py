@@ -17,14 +17,16 @@ import simple_websocket
 from wsproto.connection import ConnectionState
 from wsproto.utilities import ProtocolError
 
+from ..constants import WSE_REASON
 from ..protocol import Data
 from . import framing
 from .base import Glance, LinkLost, Stream, Transport
+from .bucket import Bucket
 
 __all__ = ["AcceptedTransport", "HandshakeFailed"]
 
 _RECEIVE_BYTES = 1024  # what small frames need; each idle connection has so many
-_NO_CODE, _TOO_BIG = 1005, 1009
+_NO_CODE, _POLICY, _TOO_BIG = 1005, 1008, 1009
 
 
 class HandshakeFailed(Exception):
@@ -52,6 +54,7 @@ class AcceptedTransport(Transport):
         self._input = framing.Input(stream, masked=True, least=_RECEIVE_BYTES)
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
+        self._bucket = Bucket()
         self._ws: Any = None
 
     @property
@@ -128,6 +131,8 @@ class AcceptedTransport(Transport):
         """Lets simple-websocket take what comes next, to the end of a frame and no further."""
         if not self._owed:
             opcode, is_final, self._owed = self._input.peek()
+            if not self._bucket.admits(opcode, is_final, self._owed):
+                raise self._fail(_POLICY, str(WSE_REASON.RATE_LIMIT))
             if opcode <= framing.BINARY:
                 self._in_fragments = not is_final
         piece = self._input.take_some(self._owed)

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 import websocket
 
+from ..constants import WSE_REASON
 from ..protocol import Data
 from . import framing
 from .base import Glance, LinkLost, Stream, Transport
+from .bucket import Bucket
 from .dialing import Dialer, DialFailed, refused, shown
 from .stream import open_stream
 
@@ -30,7 +32,7 @@ _RECEIVE_BYTES = 64 * 1024
 _FIN, _OPCODE, _MASKED = 0, 4, 5  # where they stand in the library's tuple of a frame's header
 _MAX_CONTROL_BYTES = 125  # RFC 6455, 5.5
 _NO_CODE, _ABNORMAL = 1005, 1006
-_PROTOCOL_ERROR, _BAD_DATA, _TOO_BIG = 1002, 1007, 1009
+_PROTOCOL_ERROR, _BAD_DATA, _POLICY, _TOO_BIG = 1002, 1007, 1008, 1009
 
 _SWITCHING_PROTOCOLS = 101
 
@@ -170,6 +172,7 @@ class DialedTransport(Transport):
         self._pieces: list[bytes] = []
         self._collected = 0
         self._in_fragments = False
+        self._bucket = Bucket()
         buffer = ws.frame_buffer
         self._recv_length = buffer.recv_length
         buffer.recv_length = self._check_header
@@ -193,6 +196,8 @@ class DialedTransport(Transport):
             opcode = frame.opcode
             if opcode == websocket.ABNF.OPCODE_CLOSE:
                 raise _closed(frame.data)
+            if not self._bucket.admits(opcode, bool(frame.fin), len(frame.data)):
+                raise self._fail(_POLICY, str(WSE_REASON.RATE_LIMIT))
             if opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
                 continue
             if opcode != websocket.ABNF.OPCODE_CONT:
