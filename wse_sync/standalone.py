@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from http.client import LineTooLong
 from time import monotonic
 from types import SimpleNamespace
 from typing import IO, Any, cast
@@ -30,6 +31,7 @@ _log = logging.getLogger("wse_sync.server")
 _numbers = itertools.count(1)
 _BACKLOG = 1024
 _BUFFER_BYTES = 1024  # for reading the request
+_MAX_HEADERS_BYTES = 64 * 1024  # of one request; http.client would take a hundred times as much
 _PAUSE = 0.1  # s without accepting when the system has no descriptor or thread left
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -266,14 +268,18 @@ class _Request(WSGIRequestHandler):
 
 
 class _Lines:
-    """Reads lines from a file, and knows the last one."""
+    """Reads the lines of headers from a file, so many bytes at most, and knows the last one."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
         self.last = b""
+        self._left = _MAX_HEADERS_BYTES
 
     def readline(self, size: int) -> bytes:
-        self.last = self.file.readline(size)
+        if not self._left:
+            raise LineTooLong("headers")  # answered with 431
+        self.last = self.file.readline(min(size, self._left))
+        self._left -= len(self.last)
         return self.last
 
 

@@ -22,6 +22,7 @@ from ..constants import WSE_REASON
 from ..protocol import Data
 from . import framing
 from .base import Glance, LinkLost, Stream, Transport
+from .bounded import Bounded, TooLong
 from .bucket import Bucket
 from .dialing import Dialer, DialFailed, refused, shown
 from .stream import open_stream
@@ -92,6 +93,8 @@ class NetworkDialer(Dialer):
         except websocket.WebSocketBadStatusException as error:
             body = getattr(error, "resp_body", None) or b""
             raise refused(url, error.status_code or 0, body) from error
+        except TooLong as error:
+            raise refused(url, error.status, str(error).encode()) from error
         except ssl.SSLCertVerificationError as error:
             raise DialFailed(
                 f"the certificate of {shown(url)} is not trusted: {error.verify_message}",
@@ -109,7 +112,7 @@ class NetworkDialer(Dialer):
         with self._lock:
             self._aborted = True
             # After a redirect the library has a socket of its own.
-            for sock in (self._sock, self._ws and self._ws.sock):
+            for sock in (self._sock, self._ws and self._ws.plain):
                 if sock is not None:
                     _shut_down(sock)
 
@@ -151,7 +154,7 @@ class NetworkDialer(Dialer):
     def _make(self, **options: Any) -> Any:
         """Makes the library's object."""
         with self._lock:
-            self._ws = websocket.WebSocket(**options)
+            self._ws = _WebSocket(**options)
         return self._ws
 
     def _hold(self, sock: socket.socket) -> None:
@@ -165,7 +168,7 @@ class DialedTransport(Transport):
     """A WebSocket that we opened."""
 
     def __init__(self, ws: Any, url: str) -> None:
-        self.stream: Stream = open_stream(ws.sock)
+        self.stream: Stream = open_stream(ws.plain)
         self.peer = shown(url)
         self.max_message_bytes = 0
         self._ws = ws
@@ -276,6 +279,26 @@ class DialedTransport(Transport):
     @staticmethod
     def encode_close(code: int, reason: str) -> bytes:
         return framing.encode_masked(framing.close_body(code, reason), framing.CLOSE)
+
+
+class _WebSocket(websocket.WebSocket):
+    """Reads answers of a bounded length, whichever socket the library has opened.
+
+    Attributes:
+        plain: The socket itself.
+    """
+
+    plain: Any = None
+    _bounded: Any = None
+
+    @property
+    def sock(self) -> Any:
+        return self._bounded
+
+    @sock.setter
+    def sock(self, sock: Any) -> None:
+        self.plain = sock
+        self._bounded = None if sock is None else Bounded(sock)
 
 
 class _Socket:
