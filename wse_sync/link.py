@@ -138,7 +138,14 @@ class Link:
 
     def attach(self) -> None:
         """Finishes the upgrade of an accepted transport; before ``run``, in the same thread."""
-        self.transport.attach(self.outbox.write_control)
+        self.transport.attach(self._write)
+
+    def _write(self, frame: bytes) -> None:
+        """Sends what the transport writes on its own account; nothing goes out behind its close."""
+        if self.transport.is_close(frame):
+            self.outbox.write_last(frame)
+        else:
+            self.outbox.write_control(frame)
 
     def send(self, data: Data, *, bounded: bool = True) -> bool:
         """Frames and sends a message; False if the link takes no more."""

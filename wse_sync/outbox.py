@@ -42,6 +42,7 @@ class Outbox:
         "_bytes",
         "_changed",
         "_closed",
+        "_finished",
         "_frames",
         "_lock",
         "_loop",
@@ -66,6 +67,7 @@ class Outbox:
         self._frames = _NOTHING
         self._bytes = 0  # of them: 0 when there is none
         self._sealed = False
+        self._finished = False  # the last frame is among them, or has gone
         self._closed = False
         self.last_sent = clock.monotonic()
 
@@ -82,6 +84,12 @@ class Outbox:
     def write_control(self, frame: bytes) -> bool:
         """Sends a ping, a pong or the like: twice the bound is for them."""
         return self.write(frame, max_bytes=2 * self._max_bytes)
+
+    def write_last(self, frame: bytes) -> None:
+        """Sends a close of the transport's own; no other frame will be taken after it."""
+        with self._lock:
+            if not self._sealed:  # or we have closed already, and this is the answer to an answer
+                self._put_last(frame)
 
     def write(self, frame: bytes, max_bytes: float | None = None) -> bool:
         """Sends a frame, or keeps it to be sent; never blocks.
@@ -106,11 +114,11 @@ class Outbox:
             at_once: Drops what waits, but for a frame that has begun.
         """
         with self._lock:
+            if self._finished or self._closed:
+                return
             if at_once:
                 self._drop_tail()
-            if not self._closed:
-                self._put(frame)
-            self._seal()
+            self._put_last(frame)
 
     def seal(self) -> None:
         """Takes no more frames; what waits still goes out."""
@@ -155,6 +163,11 @@ class Outbox:
         # By the loop: the caller may hold locks that the end of a link wants.
         self._loop.call_later(0.0, self._on_overflow)
         return False
+
+    def _put_last(self, frame: bytes) -> None:
+        self._put(frame)
+        self._finished = True
+        self._seal()
 
     def _put(self, frame: bytes) -> bool:
         if self._bytes:

@@ -514,6 +514,28 @@ def test_43_a_close_is_not_overtaken_by_a_reset(
 
 
 @every_role
+@pytest.mark.parametrize("closes", [True, False], ids=["close", "fault"])
+def test_6_nothing_goes_out_behind_a_close_of_the_transport(role: str, closes: bool) -> None:
+    """What workers send meanwhile would (RFC 6455, 5.5.1)."""
+    sides: list[Side] = []
+    taken = Recorder()
+
+    def send_late() -> None:
+        taken.add(sides[0].link.send("late"))
+
+    with over_sockets(role, None, on_lost=send_late) as (near, far):
+        sides.append(near)
+        near.start()
+        if closes:
+            far.send_close(1000, "bye")
+        else:
+            far.send_frame(UNKNOWN)
+        assert far.lost().code == (1000 if closes else 1002)
+        assert taken.wait_for(1) == [False]
+        assert Thread(lambda: far.transport.stream.receive(100)).result() == b""
+
+
+@every_role
 @every_socket
 def test_6_one_who_waits_for_our_end_after_a_fault_sees_it_at_once(
     certificates: Certificates, tls: bool, role: str, monkeypatch: pytest.MonkeyPatch

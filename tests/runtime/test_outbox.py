@@ -221,6 +221,22 @@ def test_finish_after_an_overflow_still_says_goodbye(wire: Wire) -> None:
     assert wire.receive_rest() == b"a" * (CAPACITY + 50) + b"bye"
 
 
+def test_6_of_two_last_frames_the_first_is_sent(wire: Wire) -> None:
+    """Both sides may close at the same time; nothing goes out behind a close (RFC 6455, 5.5.1)."""
+    wire.outbox.write_last(b"bye")
+    wire.outbox.write_last(b"again")
+    wire.outbox.finish(b"and again", at_once=True)
+    assert not wire.outbox.write(b"late")
+    assert wire.receive_rest() == b"bye"
+
+
+def test_a_last_frame_waits_for_its_turn(wire: Wire) -> None:
+    sent = fill(wire)
+    assert wire.outbox.write(b"waits")
+    wire.outbox.write_last(b"bye")
+    assert wire.receive_rest() == sent + b"waits" + b"bye"
+
+
 def test_a_sealed_outbox_takes_nothing_and_sends_what_waits(wire: Wire) -> None:
     wire.outbox.write(b"x" * (CAPACITY + 50))
     wire.outbox.seal()

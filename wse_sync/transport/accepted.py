@@ -174,6 +174,10 @@ class AcceptedTransport(Transport):
     def encode_close(code: int, reason: str) -> bytes:
         return framing.encode(framing.close_body(code, reason), framing.CLOSE)
 
+    @staticmethod
+    def is_close(frame: bytes) -> bool:
+        return framing.is_close(frame)
+
 
 class _Pause(Exception):
     """Leaves simple-websocket's read loop. No OSError: those mean a lost link to it."""

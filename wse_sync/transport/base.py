@@ -191,6 +191,11 @@ class Transport(abc.ABC):
     def encode_close(code: int, reason: str) -> bytes:
         """Frames a close."""
 
+    @staticmethod
+    @abc.abstractmethod
+    def is_close(frame: bytes) -> bool:
+        """Whether a frame is one, however it was made: nothing may follow it."""
+
 
 def assign(*changes: Change) -> None:
     """Sets attributes in one step of the interpreter.

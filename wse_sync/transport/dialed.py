@@ -280,6 +280,10 @@ class DialedTransport(Transport):
     def encode_close(code: int, reason: str) -> bytes:
         return framing.encode_masked(framing.close_body(code, reason), framing.CLOSE)
 
+    @staticmethod
+    def is_close(frame: bytes) -> bool:
+        return framing.is_close(frame)
+
 
 class _WebSocket(websocket.WebSocket):
     """Reads answers of a bounded length, whichever socket the library has opened.

@@ -27,6 +27,7 @@ __all__ = [
     "close_body",
     "encode",
     "encode_masked",
+    "is_close",
 ]
 
 #: Whether text messages are taken out of the stream here.
@@ -263,6 +264,11 @@ def encode_masked(data: Data, opcode: int | None = None) -> bytes:
 def close_body(code: int, reason: str) -> bytes:
     """The body of a close frame (RFC 6455, 5.5.1); the reason is cut to what it holds."""
     return struct.pack("!H", code) + cut_reason(reason).encode()
+
+
+def is_close(frame: bytes) -> bool:
+    """Whether a frame of ours is a close."""
+    return frame[0] == _FIN | CLOSE
 
 
 def _body(data: Data, opcode: int | None) -> tuple[bytes, int]:

@@ -243,6 +243,10 @@ class MemoryTransport(Transport):
     def encode_close(code: int, reason: str) -> bytes:
         return _frame(_CLOSE, struct.pack("!H", code) + cut_reason(reason).encode())
 
+    @staticmethod
+    def is_close(frame: bytes) -> bool:
+        return frame[:1] == _CLOSE
+
 
 def _frame(opcode: bytes, body: bytes) -> bytes:
     return _HEADER.pack(opcode, len(body)) + body
