@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import doctest
+import importlib.util
 import inspect
 import os
 import re
@@ -304,6 +305,15 @@ def test_model_and_chaos_in_full_are_the_commands_that_the_page_names() -> None:
         name, _, value = setting.partition("=")
         assert value.isdigit()
         assert f'"{name}"' in (ROOT / path).read_text("utf-8")
+
+
+def test_tests_and_commands_of_the_page_on_reliability_exist() -> None:
+    page = PAGES["explanation/reliability.md"]
+    named = re.findall(r"tests/[\w/.]+", page)
+    assert [path for path in named if not (ROOT / path.rstrip(".")).exists()] == []
+    commands = re.findall(r"python -m (tests[\w.]*)", page)
+    assert len(commands) >= 3
+    assert [name for name in commands if importlib.util.find_spec(name) is None] == []
 
 
 def test_pictures_need_nothing_from_elsewhere() -> None:

@@ -1,0 +1,1 @@
+"""Fuzzing: each target takes any bytes, and fails if an invariant does not hold for them."""
