@@ -8,14 +8,13 @@ have something to answer.
 from __future__ import annotations
 
 import contextlib
-import logging
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from tests.fuzz.feed import CAPACITY, WIRE, feed, links_of, received
-from tests.fuzz.watch import CODES, Watch
+from tests.fuzz.watch import CODES, watched
 from tests.support import HI, PATIENCE, Thread
 from tests.transport.ends import CLOSE, TEXT
 from wse_sync import WSE_STATUS, Backoff, JsonProtocol, WseClient, WseError
@@ -25,8 +24,6 @@ from wse_sync.transport.dialed import DialFailed
 
 PROTOCOL = JsonProtocol()
 AT_ONCE = Backoff(initial=1e-6, factor=1.0, maximum=1e-6)
-
-_watch = Watch(logging.getLogger("wse_sync"))
 
 
 def run(data: bytes) -> None:
@@ -42,13 +39,12 @@ def run(data: bytes) -> None:
             return near
         raise DialFailed("there is no other server", final=True)
 
-    with patch.object(Life, "_dial", dial):
+    with watched(), patch.object(Life, "_dial", dial):
         live(returns)
-    for feeder in feeders:
-        feeder.result()
+        for feeder in feeders:
+            feeder.result()
     for far in dialed:
         check(far)
-    _watch.check()
 
 
 def live(returns: bool) -> None:

@@ -7,12 +7,11 @@ An input that begins with ``?`` meets a server with a challenge.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import Any
 
 from tests.fuzz.feed import CAPACITY, WIRE, feed, links_of, received
-from tests.fuzz.watch import CODES, Watch
+from tests.fuzz.watch import CODES, watched
 from tests.support import CHALLENGE, PATIENCE, WELCOME
 from tests.transport.ends import CLOSE, TEXT
 from wse_sync import AuthRequest, JsonProtocol, WseConnection, WseError, WseServer
@@ -23,7 +22,8 @@ PROTOCOL = JsonProtocol()
 
 def run(data: bytes) -> None:
     try:
-        _visit.play(data)
+        with watched():
+            _visit.play(data)
     except BaseException:
         _visit.end()
         raise
@@ -34,7 +34,6 @@ class Visit:
 
     def __init__(self) -> None:
         self._server: WseServer | None = None
-        self._watch = Watch(logging.getLogger("wse_sync"))
         self._granted = "none"
 
     def play(self, data: bytes) -> None:
@@ -91,7 +90,6 @@ class Visit:
         assert server.workers.join(PATIENCE), "a handler does not end"
         assert not server.clients
         assert not server.workers._calls and not server.workers._backlog
-        self._watch.check()
 
 
 def make_server() -> WseServer:
