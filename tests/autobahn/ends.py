@@ -11,7 +11,7 @@ from wse_sync import AuthRequest, WseClient, WseServer
 from wse_sync.link import Link
 from wse_sync.protocol import Data
 from wse_sync.transport.base import Transport
-from wse_sync.transport.dialed import Dialer
+from wse_sync.transport.dialed import NetworkDialer
 
 __all__ = ["EchoServer", "echo", "read_all"]
 
@@ -43,7 +43,7 @@ def _send_back(link: Link, data: Data) -> None:
 def _run_client(url: str, on_data: Callable[[Link, Data], None]) -> None:
     """Lets what a client would dial run to its end."""
     client = WseClient(url, ping_interval=None)
-    transport = Dialer().dial(url, client.protocol.name, TIMEOUT, None, {"subprotocols": []})
+    transport = NetworkDialer().dial(url, client.protocol.name, TIMEOUT, None, {"subprotocols": []})
     transport.max_message_bytes = client.max_message_bytes
     link = client.open_link(
         transport, lambda data: on_data(link, data), lambda *_: None, lambda *_: None

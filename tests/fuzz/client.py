@@ -20,7 +20,7 @@ from tests.transport.ends import CLOSE, TEXT
 from wse_sync import WSE_STATUS, Backoff, JsonProtocol, WseClient, WseError
 from wse_sync.life import Life
 from wse_sync.transport import memory
-from wse_sync.transport.dialed import DialFailed
+from wse_sync.transport.dialing import DialFailed
 
 PROTOCOL = JsonProtocol()
 AT_ONCE = Backoff(initial=1e-6, factor=1.0, maximum=1e-6)
