@@ -60,7 +60,7 @@ def _encode(line: bytes) -> bytes:
 def _settle(near: Any, lane: Lane) -> None:
     """Waits until nothing is under way, as far as can be seen; or the link is cut."""
     pipe, deadline, calm = near.stream._incoming, time.monotonic() + PATIENCE, 0
-    while calm < 3 and not pipe._cut and time.monotonic() < deadline:
+    while calm < 3 and not pipe._is_over and time.monotonic() < deadline:
         time.sleep(_PAUSE)
         is_busy = pipe._bytes or near._buffer or lane._items or lane._running
         calm = 0 if is_busy else calm + 1

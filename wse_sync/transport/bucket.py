@@ -6,8 +6,7 @@ bytes counts it. So each takes a token, and whoever has none left is given up.
 
 from __future__ import annotations
 
-from time import monotonic
-
+from .. import clock
 from .framing import BINARY, CLOSE
 
 __all__ = ["Bucket"]
@@ -25,7 +24,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self._tokens = _MOST
-        self._filled_at = monotonic()
+        self._filled_at = clock.monotonic()
 
     def admits(self, opcode: int, is_final: bool, size: int) -> bool:
         """Whether one more frame may come; a whole message and a close always may.
@@ -37,7 +36,7 @@ class Bucket:
         """
         if opcode == CLOSE or (is_final and 0 < opcode <= BINARY):
             return True
-        now = monotonic()
+        now = clock.monotonic()
         self._tokens = min(_MOST, self._tokens + (now - self._filled_at) * _PER_SECOND)
         self._filled_at = now
         self._tokens -= 1.0 if opcode > BINARY else _FRAGMENT * max(0.0, 1.0 - size / _FREE_BYTES)
