@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.support import wait_until
 from tests.web.conftest import WebServer
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +145,12 @@ class Tab:
         return str(self.run("return document.activeElement.id"))
 
     def wait(self, condition: Callable[[], object], what: str = "") -> None:
-        wait_until(condition, lambda: f"{what}; the page: {self.text('body')}", PATIENCE)
+        # Each look is a round trip: looking all the time would only slow the browser down.
+        waiting = WebDriverWait(self.browser, PATIENCE, poll_frequency=0.05)
+        try:
+            waiting.until(lambda _: condition())
+        except TimeoutException:
+            raise AssertionError(f"{what}; the page: {self.text('body')}") from None
 
     def wait_text(self, selector: str, part: str) -> None:
         self.wait(lambda: part in self.text(selector), f"{part!r} in {selector}")
