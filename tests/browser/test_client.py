@@ -284,6 +284,16 @@ def test_a_page_of_an_origin_that_is_named_may_import_and_connect(
     assert page.run(script, url) == {"hello": "ann"}
 
 
+def test_a_worker_may_have_a_client(make_site: MakeServer, open_page: OpenPage) -> None:
+    page = open_page(make_site())
+    assert page.run("""
+        const worker = new Worker("worker.js", { type: "module" })
+        const { data } = await new Promise((resolve) => (worker.onmessage = resolve))
+        worker.terminate()
+        return data
+    """) == {"hello": "ann"}
+
+
 def test_the_policy_of_the_pages_is_in_force(make_site: MakeServer, open_page: OpenPage) -> None:
     here, there = make_site(), make_site(origins="*")
     page = open_page(here)

@@ -263,12 +263,18 @@ def test_the_browser_that_is_online_again_ends_the_wait(
 # Silence
 
 
+@pytest.fixture
+def acks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server acknowledges without delay, so that silence may be short."""
+    monkeypatch.setattr("wse_sync.core.delivery.ACK_SECONDS", 0.0)
+
+
 def test_35_a_link_that_went_silent_is_left_and_the_session_goes_on(
-    make_site: MakeServer, open_page: OpenPage
+    make_site: MakeServer, open_page: OpenPage, acks_at_once: None
 ) -> None:
     server = make_site(origins="*")
     page = open_page(server, "open")
-    pair = Pair(server, page, pingTimeout=1200)
+    pair = Pair(server, page, pingTimeout=700)
     numbers = payloads(server)
     with pair.proxy as proxy:
         proxy.stall()
@@ -280,13 +286,15 @@ def test_35_a_link_that_went_silent_is_left_and_the_session_goes_on(
         page.run("await client.disconnect()")
 
 
-def test_35_a_link_without_messages_is_kept(make_site: MakeServer, open_page: OpenPage) -> None:
+def test_35_a_link_without_messages_is_kept(
+    make_site: MakeServer, open_page: OpenPage, acks_at_once: None
+) -> None:
     server = make_site()
     wrong = Recorder()
     server.when.error(wrong)
     server.when.ignored(wrong)
     page = open_page(server)
-    page.run(CONNECT, "/ws", {"reconnect": True, "pingTimeout": 1200})
+    page.run(CONNECT, "/ws", {"reconnect": True, "pingTimeout": 700})
     conn = connection_of(server)
     wait_until(lambda: conn.session.received >= 3, "probes")
     assert page.log("closed") == []
