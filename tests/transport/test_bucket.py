@@ -7,7 +7,6 @@ from typing import NamedTuple
 import pytest
 
 from tests.transport.ends import BINARY, CLOSE, CONT, PING, PONG, TEXT
-from wse_sync.transport import bucket
 from wse_sync.transport.bucket import Bucket
 
 MOST = 750
@@ -33,9 +32,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(bucket, "monotonic", clock)
-    return clock
+    stands_for_it = Clock()
+    monkeypatch.setattr("wse_sync.clock.monotonic", stands_for_it)
+    return stands_for_it
 
 
 def admitted(made: Bucket, kind: Kind, most: int = 3 * MOST) -> int:
