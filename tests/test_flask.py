@@ -196,6 +196,13 @@ def test_an_application_that_is_gone_is_forgotten() -> None:
     assert wse.broadcast("news") == 0
 
 
+def test_an_application_that_was_given_at_once_stays() -> None:
+    wse = WseFlask(make_app(), identify=accept_all)
+    gc.collect()
+    assert repr(wse) == "<WseFlask /ws of pages>"
+    assert wse.broadcast("news") == 0
+
+
 # HTTP
 
 

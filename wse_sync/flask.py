@@ -83,7 +83,9 @@ class WseFlask(WseServer):
             raise bad_type(f"path is the URL path of the WebSocket, not {path!r}")
         self._options = {"path": path, **options}
         super().__init__(identify, **self._options)
+        # Those of a factory come and go; one that was given here is there for as long as this is.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
+        self._own_app = app
         if app is not None:
             self.init_app(app)
 
