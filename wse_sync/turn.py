@@ -289,12 +289,13 @@ class _Watch:
         self._served.pop(turn, None)
 
     def rest(self) -> None:
-        """Ends the timer, if nothing is served."""
+        """Ends the timer, if nothing is served, and keeps nothing of what is over."""
         with self._lock:
             if self._timer is not None and not self._served:
                 self._timer.cancel()
                 self._timer = None
-                self._seen = {}  # or it would keep what it saw last
+            # Also without a timer: the last look may have seen what got a stand-in and is over now.
+            self._seen = {turn: n for turn, n in self._seen.items() if turn in self._served}
 
     def _look(self) -> None:
         served = self._served.copy()
