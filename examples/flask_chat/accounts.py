@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from functools import partial
 from typing import Union
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -12,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
 from .models import User, clean_name, db
-from .sockets import MAX_TEXT, log_out
+from .sockets import MAX_TEXT, log_out, wse
 
 MIN_PASSWORD = 8
 
@@ -96,7 +97,11 @@ def enter(user: User) -> None:
 @accounts.post("/logout")
 @login_required
 def logout() -> Page:
-    log_out(current_user.name, session.get("browser"))
+    response = redirect(url_for(".login"))
+    # When it has gone: a page that hears of it sooner would load itself with the old cookie.
+    # The context is over then, so the server of this application is asked for here.
+    who = current_user.name, session.get("browser")
+    response.call_on_close(partial(log_out, wse.of(), *who))
     logout_user()
     session.clear()
-    return redirect(url_for(".login"))
+    return response

@@ -19,7 +19,7 @@ from typing import Any
 from flask import current_app, session
 from flask_login import current_user
 
-from wse_sync import AuthRequest, WseConnection, WseConnectionError, WseError
+from wse_sync import AuthRequest, WseConnection, WseConnectionError, WseError, WseServer
 from wse_sync.flask import WseFlask
 
 from . import models
@@ -100,9 +100,9 @@ def state_for(me: str) -> dict[str, Any]:
     }
 
 
-def log_out(name: str, browser: str | None) -> None:
+def log_out(server: WseServer, name: str, browser: str | None) -> None:
     """Ends the pages in one browser of a user, and none elsewhere."""
-    client = wse.clients.get(name)
+    client = server.clients.get(name)
     for page in [] if client is None else client.conns.values():
         if page.data.get("browser") == browser:
             page.drop("chat.logged-out")
