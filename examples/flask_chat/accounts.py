@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from functools import partial
 from typing import Union
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask_login import LoginManager, current_user, login_required, login_user, logout_user
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
-from .models import User, clean_name, db
-from .sockets import MAX_TEXT, log_out, wse
+from .models import Login, User, clean_name, db
+from .sockets import MAX_TEXT, log_out
 
 MIN_PASSWORD = 8
 
@@ -26,8 +26,8 @@ logins.login_message = None
 
 
 @logins.user_loader
-def load_user(name: str) -> User | None:
-    return db.session.get(User, name)
+def load_login(login_id: str) -> Login | None:
+    return db.session.get(Login, login_id)
 
 
 @accounts.before_app_request
@@ -90,18 +90,19 @@ def signed_up(name: str | None, password: str) -> User | None:
 def enter(user: User) -> None:
     session.clear()  # nothing of a session that somebody else may have prepared
     session.permanent = True
-    session["browser"] = secrets.token_hex(8)  # tells this browser from others of the same user
-    login_user(user)
+    login = Login(id=secrets.token_hex(16), name=user.name)
+    db.session.add(login)
+    db.session.commit()
+    login_user(login)
 
 
 @accounts.post("/logout")
 @login_required
 def logout() -> Page:
-    response = redirect(url_for(".login"))
-    # When it has gone: a page that hears of it sooner would load itself with the old cookie.
-    # The context is over then, so the server of this application is asked for here.
-    who = current_user.name, session.get("browser")
-    response.call_on_close(partial(log_out, wse.of(), *who))
+    name, login_id = current_user.name, current_user.id
+    db.session.execute(delete(Login).filter_by(id=login_id))
+    db.session.commit()
+    # The token of forms stays: another tab may be loading the one to log in.
     logout_user()
-    session.clear()
-    return response
+    log_out(name, login_id)
+    return redirect(url_for(".login"))

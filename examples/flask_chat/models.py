@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base)
 
 
-class User(UserMixin, Base):
+class User(Base):
     __tablename__ = "user"
 
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -35,9 +35,18 @@ class User(UserMixin, Base):
     def has_password(self, password: str) -> bool:
         return check_password_hash(self.password_hash, password)
 
-    def get_id(self) -> str:
-        """What Flask-Login keeps in the session."""
-        return self.name
+
+class Login(UserMixin, Base):
+    """A browser in which a user has logged in; who logs out there ends it.
+
+    It is what Flask-Login looks up, so that the cookie of a login that is over is worth nothing,
+    whoever has kept it.
+    """
+
+    __tablename__ = "login"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(ForeignKey(User.name))
 
 
 class Room(Base):

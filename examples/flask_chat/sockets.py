@@ -16,10 +16,10 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from flask import current_app, session
+from flask import current_app
 from flask_login import current_user
 
-from wse_sync import AuthRequest, WseConnection, WseConnectionError, WseError, WseServer
+from wse_sync import AuthRequest, WseConnection, WseConnectionError, WseError
 from wse_sync.flask import WseFlask
 
 from . import models
@@ -44,8 +44,9 @@ wse = WseFlask(identify=identify, conn_per_user=8, max_message_bytes=64 * 1024)
 
 # Held while something is looked up or written, and told. So every page hears of things in the order
 # in which they happened: the last number of somebody's devices is the true one, and a page that has
-# a message has all those before it, so that the last id which it has says what it misses. It is
-# taken before the database is: whoever waits here must not keep one of its few connections.
+# a message has all those before it, so that the last id which it has says what it misses. And no
+# login ends between the look at it and the note which page has it. It is taken before the database
+# is: whoever waits here must not keep one of its few connections.
 telling = threading.Lock()
 
 
@@ -66,8 +67,11 @@ def tell(page: WseConnection, type: str, payload: Any) -> None:
 
 @wse.when.connected
 def connected(page: WseConnection) -> None:
-    page.data["browser"] = session.get("browser")
     with telling:
+        if not current_user.is_authenticated:  # logged out since it was let in
+            page.drop("chat.logged-out")
+            return
+        page.data["login"] = current_user.id
         tell(page, "state", state_for(page.cid))
         wse.broadcast("presence", presence(page.cid))
 
@@ -100,12 +104,13 @@ def state_for(me: str) -> dict[str, Any]:
     }
 
 
-def log_out(server: WseServer, name: str, browser: str | None) -> None:
+def log_out(name: str, login_id: str) -> None:
     """Ends the pages in one browser of a user, and none elsewhere."""
-    client = server.clients.get(name)
-    for page in [] if client is None else client.conns.values():
-        if page.data.get("browser") == browser:
-            page.drop("chat.logged-out")
+    client = wse.clients.get(name)
+    with telling:
+        for page in [] if client is None else client.conns.values():
+            if page.data.get("login") == login_id:
+                page.drop("chat.logged-out")
 
 
 # What is said

@@ -200,6 +200,19 @@ def test_logging_out_ends_the_pages_of_that_browser(app: Flask, make_page: MakeP
         make_page(laptop)
 
 
+def test_the_cookie_of_a_login_that_is_over_is_worth_nothing(
+    app: Flask, make_page: MakePage
+) -> None:
+    laptop = user(app, "ann")
+    kept = laptop.get_cookie("session")
+    assert kept is not None
+    post(laptop, "/logout")
+    laptop.set_cookie("session", kept.value)
+    assert laptop.get("/").status_code == 302  # to the form
+    with pytest.raises(WsePermissionError):
+        make_page(laptop)
+
+
 # What is said
 
 
