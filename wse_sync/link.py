@@ -262,7 +262,8 @@ class Link:
                     self._hand_on(gift)
                     del gift
                 elif turn.is_tempted and self.transport.can_glance:
-                    turn.step_aside(lambda: self.verdict is not None)
+                    if not turn.step_aside(lambda: self.verdict is not None):
+                        return LinkLost(_ABNORMAL, drain=True)  # no frames, for they are not ours
                 else:
                     # No name for it here: the next read may take days, and would keep it so long.
                     self._hand_on(self.transport.read())

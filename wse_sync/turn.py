@@ -181,16 +181,20 @@ class Turn:
         """Whether the own thread should step aside now."""
         return self._answers >= ANSWERS
 
-    def step_aside(self, is_over: Callable[[], bool]) -> None:
+    def step_aside(self, is_over: Callable[[], bool]) -> bool:
         """Lets callers read; returns when the own thread has to. The own thread.
 
         Args:
             is_over: Whether the link is.
+
+        Returns:
+            False if it is over, and a caller may still be in the middle of a frame: one that the
+            system holds up, or that was hit twice by Ctrl-C and never ends.
         """
         with self._lock:
             self._answers = 0
             if self._recalled:
-                return  # whoever called just now did not find the turn free
+                return True  # whoever called just now did not find the turn free
             self._used = True
             self._state = _FREE
         while not self._wake.acquire(timeout=GRACE):
@@ -198,12 +202,14 @@ class Turn:
                 if self._state is _OWN:
                     # Recalled just now; or Ctrl-C came before the wake.
                     self._wake.acquire(blocking=False)
-                    return
-                # A caller takes less than this; only one that was hit twice by Ctrl-C never ends.
-                if not self._used and (self._state is _FREE or is_over()):
+                    return True
+                # A caller takes less than this.
+                is_free = self._state is _FREE
+                if not self._used and (is_free or is_over()):
                     self._state = _OWN
-                    return
+                    return is_free
                 self._used = False
+        return True
 
     def claim(self) -> bool:
         """Whether the calling thread may look for the answer to its call.

@@ -799,6 +799,37 @@ def test_24_the_end_of_a_link_is_noticed_when_nobody_reads(
 
 
 @pytest.mark.usefixtures("eager")
+def test_24_a_caller_that_is_held_up_amid_a_frame_is_the_only_one_that_reads_it(
+    make_raw_server: MakeRawServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its link ends meanwhile, and the own thread comes back."""
+    held, go = threading.Event(), threading.Event()
+    measure = framing.Input._measure_text
+
+    def hold(self: framing.Input) -> tuple[int, int]:
+        if threading.current_thread() is calling:
+            held.set()
+            wait_event(go)
+        return measure(self)
+
+    client = play(make_raw_server, connect, lambda peer, stamp: peer.send_frame(RESPONSE, 1, stamp))
+    link = link_of(client)
+    monkeypatch.setattr(framing.Input, "_measure_text", hold)
+
+    def call() -> Any:
+        aside(lambda: link, lambda: None)
+        return client.call("odd", timeout=None)
+
+    calling = Thread(call)
+    wait_event(held)
+    client.disconnect()
+    assert link.wait(PATIENCE)
+    go.set()
+    with pytest.raises(ConnectionError):
+        calling.result()
+
+
+@pytest.mark.usefixtures("eager")
 def test_38_a_call_that_reads_outlives_its_link(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:

@@ -60,8 +60,8 @@ class Desk:
 
         return Thread(run)
 
-    def step_aside(self, is_over: Callable[[], bool] = lambda: False) -> Thread[None]:
-        """The own thread, which lets callers read."""
+    def step_aside(self, is_over: Callable[[], bool] = lambda: False) -> Thread[bool]:
+        """The own thread, which lets callers read, and says whether it may read itself."""
         self.turn.expect_calls()
         own = Thread(lambda: self.turn.step_aside(is_over))
         wait_until(lambda: self.is_free or not own.is_alive(), "it has stepped aside")
@@ -592,7 +592,7 @@ def test_the_own_thread_comes_back_at_the_second_look_without_a_call(
     looks.look()
     assert own.is_alive()
     looks.last()
-    own.result()
+    assert own.result()
     assert desk.turn.may_serve
 
 
@@ -617,7 +617,7 @@ def test_the_own_thread_does_not_come_back_while_a_caller_reads(desk: Desk, look
     assert not desk.turn.may_serve
     over.set()
     looks.last()
-    own.result()
+    assert not own.result()
     desk.turn.done()
     desk.turn.abandon()
     assert desk.turn.may_serve
