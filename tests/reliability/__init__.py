@@ -1,0 +1,1 @@
+"""Faults: servers that are killed or replaced, bad networks, and all of it at once for long."""
