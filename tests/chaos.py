@@ -18,7 +18,7 @@ LOGIN_BYTES = 900
 MOST_BYTES = 300_000
 """Enough for the longest frame of a test, or the link would never get past it."""
 MOST_SECONDS = 1.5
-"""Longer than the silence that the ends put up with."""
+"""Longer than the silence that the ends put up with in most tests."""
 
 
 class Fault(enum.Enum):
@@ -68,8 +68,8 @@ class Plan:
     reset: bool
 
 
-def draw(chance: random.Random) -> Plan:
-    """Draws a plan."""
+def draw(chance: random.Random, longest: float = MOST_SECONDS) -> Plan:
+    """Draws a plan, whose fault lasts so many seconds at the longest."""
     if chance.random() < 0.25:
         total_bytes = chance.randint(1, LOGIN_BYTES)
     else:
@@ -80,7 +80,7 @@ def draw(chance: random.Random) -> Plan:
         total_bytes,
         single_bytes,
         chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0],
-        chance.random() ** 2 * MOST_SECONDS,
+        chance.random() ** 2 * longest,
         to_server,
         to_client,
         chance.random() < 0.5,
@@ -90,13 +90,14 @@ def draw(chance: random.Random) -> Plan:
 class _Fate:
     """The plan of a link, and how many bytes it has left."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, longest: float) -> None:
         self._chance = random.Random(seed)
+        self._longest = longest
         self.turn()
 
     def turn(self) -> None:
         """Begins with another plan."""
-        self.plan = draw(self._chance)
+        self.plan = draw(self._chance, self._longest)
         self.left = self.plan.total_bytes
 
 
@@ -106,10 +107,12 @@ class ChaosProxy(FaultProxy):
     Args:
         target: URL to forward to.
         seed: Of the plans.
+        longest: How long a fault lasts at the most, in seconds.
     """
 
-    def __init__(self, target: str, seed: object) -> None:
+    def __init__(self, target: str, seed: object, longest: float = MOST_SECONDS) -> None:
         self._seed = seed
+        self._longest = longest
         self._raging = False
         self._fates: dict[Link, _Fate] = {}
         self._drawn = 0
@@ -158,7 +161,7 @@ class ChaosProxy(FaultProxy):
     def _opened(self, link: Link) -> None:
         if self._raging:
             self._drawn += 1
-            self._fates[link] = _Fate(f"{self._seed}-{self._drawn}")
+            self._fates[link] = _Fate(f"{self._seed}-{self._drawn}", self._longest)
 
     def _may_read(self, link: Link) -> int:
         fate = self._fates.get(link)

@@ -73,6 +73,7 @@ class FaultProxy:
         self.port: int = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
         self._links: set[Link] = set()
+        self._touched: set[Link] = set()
         self._refusing = False
         self._closing = False
         self._changed = threading.Condition()
@@ -185,10 +186,12 @@ class FaultProxy:
         while not self._closing:
             for key, _ in self._selector.select(self._pause()):
                 self._ready(key)
-            self._run_commands()
-            self._run_timers()
-            for link in list(self._links):
+            # Commands and timers may have done something to any link; bytes to their own only.
+            if self._run_commands() | self._run_timers():
+                self._touched.update(self._links)
+            for link in self._touched & self._links:
                 self._watch(link)
+            self._touched.clear()
         self._reset_all()
         self._listener.close()
         self._selector.close()
@@ -199,14 +202,18 @@ class FaultProxy:
         elif key.fileobj is self._listener:
             self._accept()
         elif key.data in self._links:  # else an earlier event of this round ended it
+            self._touched.add(key.data)
             self._pump(key.data)
 
-    def _run_commands(self) -> None:
+    def _run_commands(self) -> bool:
+        """Whether there were any."""
+        found = bool(self._commands)
         while self._commands:
             action, done = self._commands.popleft()
             with self._changed:
                 action()
             done.set()
+        return found
 
     def _call_later(self, seconds: float, action: Callable[[], None]) -> None:
         due = time.monotonic() + seconds
@@ -215,11 +222,15 @@ class FaultProxy:
     def _pause(self) -> float | None:
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
 
-    def _run_timers(self) -> None:
+    def _run_timers(self) -> bool:
+        """Whether any was due."""
+        found = False
         while self._timers and self._timers[0][0] <= time.monotonic():
             _, _, action = heapq.heappop(self._timers)
+            found = True
             with self._changed:
                 action()
+        return found
 
     def _listen(self) -> None:
         self._listener.listen()
@@ -240,6 +251,7 @@ class FaultProxy:
                 return
             link = Link(near, far)
             self._links.add(link)
+            self._touched.add(link)
             self._opened(link)
 
     def _pump(self, link: Link) -> None:
@@ -291,13 +303,14 @@ class FaultProxy:
             self._select_for(source.sock, wanted, link)
 
     def _select_for(self, sock: socket.socket, wanted: int, link: Link) -> None:
-        known = sock in self._selector.get_map()
-        if wanted and known:
-            self._selector.modify(sock, wanted, link)
-        elif wanted:
-            self._selector.register(sock, wanted, link)
-        elif known:
+        known = self._selector.get_map().get(sock)
+        if known is None:
+            if wanted:
+                self._selector.register(sock, wanted, link)
+        elif not wanted:
             self._selector.unregister(sock)
+        elif wanted != known.events:
+            self._selector.modify(sock, wanted, link)
 
     def _drop(self, link: Link, *, reset: bool = True) -> None:
         with self._changed:

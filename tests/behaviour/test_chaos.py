@@ -17,9 +17,7 @@ import random
 import ssl
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -29,6 +27,7 @@ import trustme
 from tests.chaos import ChaosProxy
 from tests.conftest import MakeClient, MakeServer
 from tests.support import Recorder, Thread, wait_until
+from tests.talkers import PATIENCE, Book, Talker, draw_text
 from wse_sync import WSE_STATUS, AuthRequest, Backoff, WseClient, WseConnection, WseServer
 from wse_sync.constants import RETRY_CODES
 
@@ -36,103 +35,12 @@ CUTS = int(os.environ.get("WSE_CHAOS_CUTS", "100"))
 SEED = os.environ.get("WSE_CHAOS_SEED") or str(random.SystemRandom().randrange(10**9))
 CLIENTS = 4
 TALKERS = 2  # threads for each client and direction
-BURST = 5  # messages between two calls of a talker, at most
-OPEN_CALLS = 4  # of one talker; so little is on its way that no buffer gets full
 AHEAD = 10  # broadcasts that a client may be behind
-SIZES = (40, 2_000, 20_000, 100_000)
-SIZE_WEIGHTS = (800, 150, 42, 8)
-PATIENCE = 120.0
-"""Seconds without any progress after which a test gives up. It only bounds failure."""
 
 QUICK = Backoff(initial=0.02, factor=1.5, maximum=0.2)
 OPTIONS: dict[str, Any] = {"call_timeout": None, "ping_interval": 0.3, "ping_timeout": 0.5}
 
 _log = logging.getLogger(__name__)
-
-
-def text(number: int, size: int) -> str:
-    """So many characters, others for each number."""
-    part = f"{number} is the number; "
-    return (part * (size // len(part) + 1))[:size]
-
-
-class Book:
-    """What one side received: the numbers of messages and of calls, by talker."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.messages: dict[str, list[int]] = {}
-        self.runs: Counter[tuple[str, int]] = Counter()
-        self.faults: list[str] = []
-
-    def last(self, talker: str) -> int:
-        """How many messages of a talker came so far."""
-        with self._lock:
-            return len(self.messages.get(talker, ()))
-
-    def message(self, payload: Any) -> None:
-        talker, number, padding = payload
-        with self._lock:
-            self.messages.setdefault(talker, []).append(number)
-            if padding != text(number, len(padding)):
-                self.faults.append(f"message {number} of {talker} is another one")
-
-    def work(self, payload: Any) -> Any:
-        """A procedure: what it returns tells its call from every other."""
-        talker, number, before, padding = payload
-        with self._lock:
-            self.runs[talker, number] += 1
-            # Promise 18: a call starts after every message that came before it.
-            if len(self.messages.get(talker, ())) < before:
-                self.faults.append(f"call {number} of {talker} overtook a message")
-        return [talker, number, padding]
-
-
-class Talker:
-    """One thread that sends numbered messages and calls, until it is told to stop.
-
-    The answer to a call says that the messages before it have been handled, so that waiting for
-    answers also bounds the messages that are on their way.
-    """
-
-    def __init__(self, name: str, end: Any, stop: threading.Event) -> None:
-        self.name = name
-        self.messages = 0
-        self.calls = 0
-        self._end = end
-        self._stop = stop
-        self._chance = random.Random(f"{SEED}-{name}")
-        self._open: deque[tuple[list[Any], Future[Any]]] = deque()
-        self.thread = Thread(self._talk)
-
-    def _talk(self) -> None:
-        while not self._stop.is_set():
-            for _ in range(self._chance.randint(0, BURST)):
-                self._end.send("message", [self.name, self.messages, self._text(self.messages)])
-                self.messages += 1
-            self._call()
-            while len(self._open) > OPEN_CALLS:
-                self._check_oldest()
-        while self._open:
-            self._check_oldest()
-
-    def _call(self) -> None:
-        number = self.calls
-        self.calls += 1
-        padding = self._text(number)
-        payload = [self.name, number, self.messages, padding]
-        expected = [self.name, number, padding]
-        if self._chance.random() < 0.2:
-            assert self._end.call("work", payload) == expected
-        else:
-            self._open.append((expected, self._end.submit("work", payload)))
-
-    def _check_oldest(self) -> None:
-        expected, future = self._open.popleft()
-        assert future.result(PATIENCE) == expected
-
-    def _text(self, number: int) -> str:
-        return text(number, self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
 
 
 class Crier:
@@ -152,7 +60,7 @@ class Crier:
         while not self._stop.is_set():
             number = self.messages
             self.messages += 1
-            padding = text(number, self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
+            padding = draw_text(self._chance, number)
             reached = self._server.broadcast("message", [self.name, number, padding])
             assert reached == CLIENTS
             wait_until(
@@ -306,10 +214,10 @@ def _run(server: WseServer, clients: list[WseClient], proxy: ChaosProxy, cuts: i
     talkers: list[Talker] = []
     for number, (client, conn) in enumerate(zip(clients, conns)):
         for k in range(TALKERS):
-            talkers.append(Talker(f"up {number}.{k}", client, stop))
-            talkers.append(Talker(f"down {number}.{k}", conn, stop))
+            talkers.append(Talker(f"up {number}.{k}", client, SEED))
+            talkers.append(Talker(f"down {number}.{k}", conn, SEED))
     crier = Crier(server, downs, stop)
-    threads = [*(talker.thread for talker in talkers), crier.thread]
+    threads = [*(Thread(partial(talker.talk, stop)) for talker in talkers), crier.thread]
     try:
         _wait_for_cuts(proxy, cuts, threads)
     finally:
@@ -337,19 +245,12 @@ def _has_all(book: Book, crier: Crier) -> bool:
 
 
 def _check_books(up: Book, downs: list[Book], talkers: list[Talker], crier: Crier) -> None:
-    for book in (up, *downs):
-        assert book.faults == []
-        assert set(book.runs.values()) <= {1}
-    messages: dict[str, list[int]] = dict(up.messages)
-    runs = set(up.runs)
     for book in downs:
-        assert book.messages.pop(crier.name) == list(range(crier.messages))
-        messages.update(book.messages)
-        runs.update(book.runs)
-    for talker in talkers:
-        assert messages.pop(talker.name, []) == list(range(talker.messages)), talker.name
-    assert not messages
-    assert runs == {(talker.name, i) for talker in talkers for i in range(talker.calls)}
+        assert book.close(crier.name) == (crier.messages, 0)
+    books = (up, *downs)
+    heard = {name: book.close(name) for book in books for name in book.talkers()}
+    assert [book.faults for book in books] == [[] for _ in books]
+    assert heard == {talker.name: talker.sent for talker in talkers}
 
 
 def _check_links(
