@@ -45,7 +45,7 @@ LAYERS = (
             "connection",
         ),
     ),
-    ("sides", ("attempt", "life", "registry", "auth", "sessions")),
+    ("sides", ("attempt", "life", "addresses", "strangers", "registry", "auth", "sessions")),
     ("entry", ("script", "hosts", "wsgi", "standalone", "inprocess")),
     ("ends", ("client", "audience", "server")),
     ("frameworks", ("flask",)),
@@ -57,6 +57,8 @@ LAYERS = (
 STRANGERS = (
     ("client", "life", "attempt"),
     (
+        "addresses",
+        "strangers",
         "registry",
         "auth",
         "sessions",

@@ -44,7 +44,7 @@ class AuthRequest:
         identity: What the client says it is: a name, a token, whatever the two ends agreed on.
         meta: What it adds, a dict.
         conn_id: Id of the connection; one that comes back into its session keeps that of before.
-        remote_addr: Address of the other end of the socket.
+        remote_addr: Address of the other end of the socket; behind proxies, see ``trusted_hops``.
         environ: WSGI environ of the upgrade: headers, cookies, query.
         challenge: None, or an object with ``quest`` and ``response``.
     """
@@ -196,6 +196,7 @@ class Admission:
             return
         self.handshake.welcome(welcome)  # raises if it cannot be packed
         if self._decide():
+            self._server.strangers.leave(self.link.transport)
             asked_for, self.asked_for = self.asked_for, None
             self._let_in(cid, welcome, asked_for)
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import turn
+from .addresses import check_hops
 from .audience import Audience
 from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
@@ -26,6 +27,7 @@ from .protocol import Protocol
 from .registry import Registry
 from .sessions import WseConnection
 from .signals import ServerSignals
+from .strangers import Strangers
 from .wsgi import answer, parse_origins
 
 if TYPE_CHECKING:
@@ -65,11 +67,15 @@ class WseServer(Audience):
             ended: 1013 ``wse.slow-consumer``.
         resume_buffer_frames: Likewise, so many messages, calls and answers.
         max_suspended: How many sessions may be without a link; with one more the oldest is ended.
-        max_message_bytes: A longer message closes its connection with 1009. It is 64 KiB until
-            the welcome.
+        max_message_bytes: A longer message closes its connection with 1009. Until the welcome it
+            is 64 KiB, for all that comes together.
         max_queue_bytes: Unsent bytes of one connection; with more it is closed with 1013
             ``wse.slow-consumer``. Also the bound of what is received and not handled yet.
         max_connections: One more gets HTTP 503.
+        max_unauthenticated: Likewise, of those who have not been let in yet; None: no limit.
+        max_unauthenticated_per_address: Likewise, from one address; None: no limit.
+        trusted_hops: How many proxies every connection comes through. The address of a client is
+            that which the first of them has seen (``X-Forwarded-For``); 0: that of the socket.
         max_workers: How many calls may run at the same time.
         origins: Pages that browsers may connect from: None is the same origin only, a list, or
             ``"*"``. Clients that are no browsers send no origin.
@@ -104,6 +110,9 @@ class WseServer(Audience):
         max_message_bytes: int = 16 * 2**20,
         max_queue_bytes: int = 16 * 2**20,
         max_connections: int = 1000,
+        max_unauthenticated: int | None = 200,
+        max_unauthenticated_per_address: int | None = 20,
+        trusted_hops: int = 0,
         max_workers: int = 64,
         origins: Iterable[str] | None = None,
         debug: bool = False,
@@ -147,6 +156,8 @@ class WseServer(Audience):
         self.resume_window = float(resume_window)
         self.max_suspended = max_suspended
         self.max_connections = max_connections
+        self.trusted_hops = check_hops(trusted_hops)
+        self.strangers = Strangers(self.log, max_unauthenticated, max_unauthenticated_per_address)
         self.origins = parse_origins(origins)
         #: The signals.
         self.when = ServerSignals(self.report_from_signal, self.last_resort)
@@ -322,6 +333,7 @@ class WseServer(Audience):
         """The end of ``admit``: the link is over, though the connection may live on."""
         with self._lock:
             self._arrivals.discard(connection)
+        self.strangers.leave(connection.arrival.transport)
 
     def end_connections(self, timeout: float) -> None:
         """The first half of ``close``, which does not block: lets nobody in, and says goodbye."""

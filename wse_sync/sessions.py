@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["WseConnection"]
 
 _NORMAL, _ABNORMAL, _TRY_LATER = 1000, 1006, 1013
-_STRANGER_BYTES = 64 * 1024  # a stranger's message may be this long
+_STRANGER_BYTES = 64 * 1024  # so much may come from a stranger in all, after the upgrade
 _SECRET_BYTES = 24  # of a session id: 192 random bits
 _ID_BYTES = 16
 # So long a client that owes us acknowledgements has to send one: it may do so after a second, and
@@ -53,7 +53,7 @@ class WseConnection(Connection):
         cid: Id of the user; None until it is let in.
         identity: What the client said it is; here and below, when it came back last.
         meta: What it added.
-        remote_addr: Address of the other end of the socket.
+        remote_addr: Address of the other end of the socket; behind proxies, see ``trusted_hops``.
         environ: WSGI environ of the upgrade.
         data: A dict for the application's own use.
     """
@@ -84,6 +84,7 @@ class WseConnection(Connection):
         self._window: Timer | None = None
         self._patience: Timer | None = None
         transport.max_message_bytes = min(_STRANGER_BYTES, server.max_message_bytes)
+        transport.restrict(_STRANGER_BYTES)
         #: The link that it came with.
         self.arrival: Link = server.open_link(
             transport,
@@ -313,6 +314,7 @@ class WseConnection(Connection):
     def _begin(self, link: Link, welcome: Data) -> None:
         """Goes on over a link, with the welcome; the lock is held."""
         link.transport.max_message_bytes = self._server.max_message_bytes
+        link.transport.lift()
         self.lane.max_bytes = self._server.max_queue_bytes
         self.session.tell()
         self._open(link, welcome)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from . import script
+from .addresses import address_of
 from .checks import bad_value
 from .hosts import Host, find_host, is_patched_late, places
 from .sessions import WseConnection
@@ -111,7 +112,7 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     """Serves the connection until it ends, or has it served later; or why it could not begin."""
     transport = environ.pop(TRANSPORT, None)
     if transport is not None:
-        return _enter(server, environ, transport)
+        return _enter(server, environ, transport, is_here=True)
     own = environ.get(OWN_SOCKET)
     if own is not None:
         return _enter(server, environ, _accept(server, environ, own))
@@ -148,10 +149,19 @@ def _obstacle(host: Host) -> tuple[str, str] | None:
 
 
 def _enter(
-    server: WseServer, environ: dict[str, Any], transport: AcceptedTransport | MemoryTransport
+    server: WseServer,
+    environ: dict[str, Any],
+    transport: AcceptedTransport | MemoryTransport,
+    *,
+    is_here: bool = False,
 ) -> _Refusal | None:
+    transport.peer = address_of(environ, server.trusted_hops)
+    # Clients in this process are from nowhere else, whatever the environ says.
+    if not server.strangers.enter(transport, "" if is_here else transport.peer):
+        return _FULL
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
+        server.strangers.leave(transport)
         server.log.warning(
             "refused a connection: max_connections=%d of WseServer is reached, or it is closing",
             server.max_connections,

@@ -57,6 +57,8 @@ KB, MB = 2**10, 2**20
 KERNEL_BYTES = 16 * MB
 """More than the kernel keeps of one connection that nobody reads, both ends together."""
 SLOW = (1013, "wse.slow-consumer")
+LONG_HEADER, SHORT_HEADER = 8, 6
+"""Of frames of a client (RFC 6455, 5.2): up to 64 KB, and up to 125 bytes."""
 
 
 def small_window() -> dict[str, Any]:
@@ -569,18 +571,20 @@ def test_43_before_the_welcome_the_limit_is_64_kb(
             assert peer.recv_frame()[0] == CHALLENGE
         return peer
 
-    def first(size: int) -> str:
+    def last(size: int) -> str:
+        """The frame that brings what has come to so many bytes, as the wire counts them."""
+        size -= LONG_HEADER
         if challenged:
-            return padded(size, CHALLENGE)
-        empty = frame(HI, {"identity": ""})
-        return frame(HI, {"identity": "x" * (size - len(empty))})
+            return padded(size - SHORT_HEADER - len(hi), CHALLENGE)
+        return frame(HI, {"identity": "x" * (size - len(frame(HI, {"identity": ""})))})
 
+    hi = frame(HI, {"identity": "ann", "meta": {}})
     large = arrive()
-    large.send(first(64 * KB + 1))
+    large.send(last(64 * KB + 1))
     assert large.recv_close()[0] == 1009
     assert asked.items == []
     fitting = arrive()
-    fitting.send(first(64 * KB))
+    fitting.send(last(64 * KB))
     assert fitting.recv_frame()[0] == WELCOME
     fitting.send(padded(MB))
     assert pads.wait_for(1) == [MB - len(frame("pad", ""))]

@@ -20,6 +20,7 @@ from wsproto.utilities import ProtocolError
 from ..constants import WSE_REASON
 from ..protocol import Data
 from . import framing
+from .allowance import Allowance
 from .base import Glance, LinkLost, Stream, Transport
 from .bucket import Bucket
 
@@ -55,6 +56,7 @@ class AcceptedTransport(Transport):
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
         self._bucket = Bucket()
+        self._allowance: Allowance | None = None
         self._ws: Any = None
 
     @property
@@ -96,6 +98,18 @@ class AcceptedTransport(Transport):
         self._messages: list[Data] = self._ws.input_buffer
         # The upgrade is done: without the HTTP half of wsproto, and the request in it.
         self._ws.ws = self._ws.ws.handshake.connection
+
+    def restrict(self, max_bytes: int) -> None:
+        self._input.source = self._allowance = Allowance(self.stream, max_bytes, self._exceeded)
+
+    def lift(self) -> None:
+        allowance, self._allowance = self._allowance, None
+        if allowance is not None:
+            allowance.is_lifted = True
+            self._input.source = self.stream
+
+    def _exceeded(self) -> LinkLost:
+        return self._fail(_TOO_BIG, "too much before the welcome")
 
     def read(self) -> Data:
         while not self._messages:

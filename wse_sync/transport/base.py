@@ -164,6 +164,17 @@ class Transport(abc.ABC):
     def read(self) -> Data:
         """Waits for the next whole message. Raises LinkLost."""
 
+    def restrict(self, max_bytes: int) -> None:
+        """Has the link end with 1009 when more comes in than so many bytes, until :meth:`lift`.
+
+        Whatever they are; before the first read. Only for transports of a server.
+        """
+        raise NotImplementedError
+
+    def lift(self) -> None:
+        """The end of :meth:`restrict`; any thread."""
+        raise NotImplementedError
+
     @property
     def can_glance(self) -> bool:
         """Whether :meth:`glance` may find something."""

@@ -14,6 +14,7 @@ import os
 import struct
 
 from ..protocol import Data
+from .allowance import Allowance
 from .base import Glance, LinkLost, Stream, assign, cut_reason
 
 __all__ = [
@@ -56,10 +57,12 @@ class Input:
         least: Bytes to read at once; a read that came back full doubles the next one.
     """
 
-    __slots__ = ("_arrived", "_buffer", "_least", "_mask", "_size", "_start", "_stream")
+    __slots__ = ("_arrived", "_buffer", "_least", "_mask", "_size", "_start", "_stream", "source")
 
     def __init__(self, stream: Stream, *, masked: bool, least: int) -> None:
         self._stream = stream
+        #: What is read from: the stream, or as much of it as may come.
+        self.source: Stream | Allowance = stream
         self._mask = _MASKED if masked else 0
         self._least = self._size = least
         self._buffer = b""  # taken up to _start
@@ -228,7 +231,7 @@ class Input:
 
     def _receive(self, missing: int) -> bytes:
         wanted = max(self._size, min(missing, _MOST_BYTES))  # much is read in large pieces
-        piece = self._stream.receive(wanted)
+        piece = self.source.receive(wanted)
         if not piece:
             raise LinkLost(_ABNORMAL)
         if len(piece) == wanted:

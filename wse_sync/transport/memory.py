@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import clock
 from ..protocol import Data
+from .allowance import Allowance
 from .base import LinkLost, Stream, Transport, cut_reason
 
 __all__ = ["MemoryStream", "MemoryTransport", "pair"]
@@ -187,10 +188,24 @@ class MemoryTransport(Transport):
         self.stream = stream
         self.max_message_bytes = 16 * 2**20
         self.peer = "memory"
+        self._source: MemoryStream | Allowance = stream
+        self._allowance: Allowance | None = None
         self._buffer = bytearray()
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
+
+    def restrict(self, max_bytes: int) -> None:
+        self._source = self._allowance = Allowance(self.stream, max_bytes, self._exceeded)
+
+    def lift(self) -> None:
+        allowance, self._allowance = self._allowance, None
+        if allowance is not None:
+            allowance.is_lifted = True
+            self._source = self.stream
+
+    def _exceeded(self) -> LinkLost:
+        return self._fail(_TOO_BIG, "too much before the welcome")
 
     def read(self) -> Data:
         while True:
@@ -223,7 +238,7 @@ class MemoryTransport(Transport):
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            data = self.stream.receive(64 * 1024)
+            data = self._source.receive(64 * 1024)
             if not data:
                 raise LinkLost(_ABNORMAL)
             self._buffer += data
