@@ -22,7 +22,10 @@ import wse_sync
 # Lowest layer first. A module imports from its own layer and from those before it. A name that
 # ends with a dot stands for the subpackage and everything in it.
 LAYERS = (
-    ("words", ("clock", "errors", "constants", "checks", "challenges", "backoff", "target")),
+    (
+        "words",
+        ("clock", "errors", "constants", "checks", "challenges", "backoff", "target", "tokens"),
+    ),
     ("protocol", ("protocol",)),
     ("core", ("core.",)),
     ("edges", ("transport.", "signals", "channel", "procedures")),
@@ -30,6 +33,7 @@ LAYERS = (
         "runtime",
         (
             "gate",
+            "rates",
             "loop",
             "outbox",
             "workers",

@@ -59,13 +59,13 @@ class Callers:
         """Ends the call that was answered; one that is not open is dropped.
 
         Returns:
-            How many others are open.
+            How many others are open; -1 if this one is not.
         """
         with self._lock:
             call = self._calls.close(answer.stamp)
             others = len(self._calls)
         if call is None:
-            return others
+            return -1
         if answer.failed:
             call.reply.set_exception(error_from(answer.payload, call.name))
         else:

@@ -21,13 +21,14 @@ from .exchange import Exchange
 from .futures import BlockedCall, CallFuture, Reply
 from .link import Link
 from .protocol import Data
+from .rates import Meter
 from .service import answer
 from .transport.base import Change, assign
 from .workers import Task
 
 __all__ = ["DEFAULT", "KEEP", "Connection"]
 
-_NORMAL, _PROTOCOL_ERROR = 1000, 1002
+_NORMAL, _PROTOCOL_ERROR, _POLICY = 1000, 1002, 1008
 
 
 class _Stand:
@@ -48,6 +49,9 @@ class Connection(Exchange):
     """One conversation."""
 
     __slots__ = ()
+
+    #: Counts what comes in; None: nobody does.
+    meter: Meter | None = None
 
     # What users do
 
@@ -210,7 +214,8 @@ class Connection(Exchange):
         try:
             event = self.peer.receive(data)
             if isinstance(event, Ack):
-                self._acknowledge(link, event.count)
+                if not self._acknowledge(link, event.count):
+                    self._admits(link)
                 return
         except WseError as error:
             self.violated(link, error)
@@ -218,14 +223,28 @@ class Connection(Exchange):
         if isinstance(event, Answer):
             if self._take(link, len(data)):
                 link.turn.expect_calls()
-                link.turn.count_answer(self._callers.settle(event))
+                others = self._callers.settle(event)
+                link.turn.count_answer(others)
+                if others < 0:
+                    self._admits(link)
             return
         link.turn.count_other()
+        if self.meter is not None and not self._admits(link):
+            return
         handle = partial(self._handle, self.session, event)
         if isinstance(event, Call) and self._serve(link, len(data), event.name, handle):
             return  # a stand-in may be reading by now, so there is nothing to wait for
         self._take(link, len(data), handle, is_call=isinstance(event, Call))
         self.await_room(link)
+
+    def _admits(self, link: Link) -> bool:
+        """Whether one more frame may come; else its link is closed, and so is the connection."""
+        if self.meter is None or self.meter.admits():
+            return True
+        if link.verdict is None:  # what came before the welcome comes here to the last frame
+            self.faulted(_POLICY, WSE_REASON.RATE_LIMIT)
+            link.close(_POLICY, WSE_REASON.RATE_LIMIT)
+        return False
 
     def _serve(self, link: Link, size: int, name: Any, handle: Task) -> bool:
         """Serves a call in this thread, if it is a quick one and need not wait for anything."""
@@ -256,6 +275,8 @@ class Connection(Exchange):
         except WseError as error:
             self.violated(link, error)
             return
+        if not self._admits(link):
+            return
         handle = partial(self._handle, self.session, event)
         if isinstance(event, Call):
             self.endpoint.workers.call(handle)
@@ -283,7 +304,7 @@ class Connection(Exchange):
         kind = WSE_ERROR.MESSAGE_PROCESSING_ERROR
         if code == _PROTOCOL_ERROR:
             kind = WSE_ERROR.PROTOCOL_VIOLATION
-        self.report(WseError(kind, {"closed": [code, reason]}, f"closed with {code} {reason}"))
+        self.report(WseError(kind, {"closed": [code, str(reason)]}, f"closed with {code} {reason}"))
 
     def report(self, error: WseError, link: Link | None = None) -> None:
         self.endpoint.log.info("%r: %s", self, error)

@@ -187,12 +187,15 @@ class Exchange(Sender):
         if due is not None:
             self._ack_timer = loop.call_at(due, self._send_late_ack)
 
-    def _acknowledge(self, link: Link, count: Any) -> None:
-        """Takes an acknowledgement of the other side."""
+    def _acknowledge(self, link: Link, count: Any) -> bool:
+        """Takes an acknowledgement of the other side; False if it says nothing new."""
         with self._lock:
-            if link is self._link:
-                self.session.acknowledge(count)
-                self._notify()
+            if link is not self._link:
+                return True
+            before = self.session.acknowledged
+            self.session.acknowledge(count)
+            self._notify()
+            return self.session.acknowledged != before
 
     def _send_ack(self, link: Link) -> None:
         with self._lock:  # or one might overtake another

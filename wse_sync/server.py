@@ -24,6 +24,7 @@ from .errors import WseError
 from .link import Link
 from .loop import loop
 from .protocol import Protocol
+from .rates import check_rate
 from .registry import Registry
 from .sessions import WseConnection
 from .signals import ServerSignals
@@ -76,6 +77,8 @@ class WseServer(Audience):
         max_unauthenticated_per_address: Likewise, from one address; None: no limit.
         trusted_hops: How many proxies every connection comes through. The address of a client is
             that which the first of them has seen (``X-Forwarded-For``); 0: that of the socket.
+        rate_limit: ``(messages, seconds)``: a connection that brings more messages and calls in
+            that time is closed with 1008 ``wse.rate-limit``; None: no limit.
         max_workers: How many calls may run at the same time.
         origins: Pages that browsers may connect from: None is the same origin only, a list, or
             ``"*"``. Clients that are no browsers send no origin.
@@ -113,6 +116,7 @@ class WseServer(Audience):
         max_unauthenticated: int | None = 200,
         max_unauthenticated_per_address: int | None = 20,
         trusted_hops: int = 0,
+        rate_limit: tuple[int, float] | None = None,
         max_workers: int = 64,
         origins: Iterable[str] | None = None,
         debug: bool = False,
@@ -157,6 +161,8 @@ class WseServer(Audience):
         self.max_suspended = max_suspended
         self.max_connections = max_connections
         self.trusted_hops = check_hops(trusted_hops)
+        #: What each connection may bring.
+        self.rate_limit = check_rate(rate_limit)
         self.strangers = Strangers(self.log, max_unauthenticated, max_unauthenticated_per_address)
         self.origins = parse_origins(origins)
         #: The signals.

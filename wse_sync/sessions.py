@@ -25,6 +25,7 @@ from .errors import WseError
 from .link import CLOSE_TIMEOUT, Link
 from .loop import Timer, loop
 from .protocol import Data
+from .rates import Meter
 from .registry import WseIdentity
 from .transport.base import Transport
 
@@ -70,6 +71,7 @@ class WseConnection(Connection):
         #: A secret: whoever knows it, and is let in as the same user, gets the session.
         self.session_id: str | None = None
         self.lane.max_bytes = _STRANGER_BYTES
+        self.meter = server.rate_limit and Meter(server.rate_limit)
         self._server = server
         self._client: WseIdentity | None = None
         #: Its place in the order in which links arrived; of its latest link.

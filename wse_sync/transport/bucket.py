@@ -6,7 +6,7 @@ bytes counts it. So each takes a token, and whoever has none left is given up.
 
 from __future__ import annotations
 
-from .. import clock
+from ..tokens import Tokens
 from .framing import BINARY, CLOSE
 
 __all__ = ["Bucket"]
@@ -17,14 +17,13 @@ _FRAGMENT = 0.5  # tokens that an empty one takes: there is nothing to answer
 _FREE_BYTES = 64.0  # a fragment of this size takes none
 
 
-class Bucket:
+class Bucket(Tokens):
     """What one transport may still read of such frames; only its reader comes here."""
 
-    __slots__ = ("_filled_at", "_tokens")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._tokens = _MOST
-        self._filled_at = clock.monotonic()
+        super().__init__(_MOST, _PER_SECOND)
 
     def admits(self, opcode: int, is_final: bool, size: int) -> bool:
         """Whether one more frame may come; a whole message and a close always may.
@@ -36,8 +35,6 @@ class Bucket:
         """
         if opcode == CLOSE or (is_final and 0 < opcode <= BINARY):
             return True
-        now = clock.monotonic()
-        self._tokens = min(_MOST, self._tokens + (now - self._filled_at) * _PER_SECOND)
-        self._filled_at = now
-        self._tokens -= 1.0 if opcode > BINARY else _FRAGMENT * max(0.0, 1.0 - size / _FREE_BYTES)
-        return self._tokens >= 0.0
+        if opcode > BINARY:
+            return self.take()
+        return self.take(_FRAGMENT * max(0.0, 1.0 - size / _FREE_BYTES))
