@@ -12,6 +12,36 @@ from typing import IO
 
 PATIENCE = 30.0  # s; only bounds a failure
 
+SAY_INSIDE = """
+import sys
+import threading
+import traceback
+
+
+def say_inside(*functions):
+    '''Prints "inside" when these are under way in this thread, each called by the one before.
+
+    A name may begin with that of the module.
+    '''
+    ident = threading.get_ident()
+
+    def look():
+        pause = threading.Event()
+        while True:
+            names = [
+                f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+                for frame, _ in traceback.walk_stack(sys._current_frames()[ident])
+            ]
+            rest = iter(reversed(names))
+            if all(any(name.endswith(f".{each}") for name in rest) for each in functions):
+                print("inside")
+                return
+            pause.wait(0.01)
+
+    threading.Thread(target=look, daemon=True).start()
+"""
+"""For scripts that are to be interrupted in a function of ours."""
+
 
 class Program:
     """A running Python script. Leaving the `with` block kills it if it still runs."""
@@ -51,6 +81,11 @@ class Program:
         for reader in self._readers:
             reader.join(PATIENCE)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def line(self) -> str:
         """The next line that it prints."""
         return self._next(self._lines)
@@ -61,7 +96,20 @@ class Program:
 
     def interrupt(self) -> None:
         """Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+        self.send_signal(signal.SIGINT)
+
+    def send_signal(self, number: int) -> None:
+        """Any signal."""
+        self._process.send_signal(number)
+
+    def terminate(self) -> None:
+        """What a supervisor sends first: SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """`kill -9`, and waits for the end."""
+        self._process.kill()
+        self._process.wait()
 
     def end(self) -> tuple[int, list[str], list[str]]:
         """Waits for its end; the exit status, and the unread lines of stdout and stderr."""

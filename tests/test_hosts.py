@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, *, pooled: bool = True) -> None:
         self.alive = True
-        self.cfg = SimpleNamespace(threads=40, worker_connections=1000)
+        self.cfg = SimpleNamespace(threads=40, worker_connections=1000, graceful_timeout=30)
         if pooled:
             self.tpool = None
 

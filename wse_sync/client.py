@@ -25,6 +25,7 @@ from .core.delivery import Outgoing
 from .core.peer import Message
 from .endpoint import Endpoint
 from .errors import WseError
+from .interrupts import aside
 from .life import Life
 from .link import Link
 from .loop import loop
@@ -206,19 +207,22 @@ class WseClient(Endpoint):
     def disconnect(self, reason: str = WSE_REASON.BY_CLIENT, *, timeout: float = 5.0) -> None:
         """Sends what waits, says goodbye with 1000 and ``reason``, and ends the threads.
 
-        Any thread, in any state; again: no effect. Nothing reconnects afterwards. Not from a
-        handler of the :mod:`signal` module, which may have interrupted something here: raise an
-        exception there, or set an event.
+        Any thread, in any state; again: no effect. Nothing reconnects afterwards. In a handler of
+        the :mod:`signal` module that has interrupted this library at a bad moment, it returns when
+        its time is over, and the client is disconnected when the handler has returned.
 
         Args:
             reason: For the server.
             timeout: In seconds. What has not been sent or has not ended by then is left behind.
         """
         check_seconds(timeout=timeout)
+        aside(partial(self._disconnect, str(reason), timeout), timeout)
+
+    def _disconnect(self, reason: str, timeout: float) -> None:
         deadline = monotonic() + timeout
         life = self._life
         if life is not None:
-            life.stop(str(reason), timeout)
+            life.stop(reason, timeout)
         self.workers.join(max(0.0, deadline - monotonic()))
         loop.rest(max(0.0, deadline - monotonic()))
 

@@ -191,7 +191,7 @@ class Connection(Exchange):
             session = self.session
             if self.lane.source is not link:
                 return False
-            if not session.is_session:
+            if self.lane.is_shut or not session.is_session:
                 assign(taking)
                 return True
             received = session.expect(size, clock.monotonic)

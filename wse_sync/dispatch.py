@@ -48,6 +48,8 @@ class Lane:
         self.max_bytes = max_bytes
         #: The link whose input is taken.
         self.source: object = None
+        #: Whether no more of it is.
+        self.is_shut = False
 
     def post(
         self, task: Task, cost: int = 0, *, source: object = None, is_call: bool = False
@@ -67,7 +69,7 @@ class Lane:
             RuntimeError: The system gives us no thread to run it; it was not taken.
         """
         with self._lock:
-            if source is not None and source is not self.source:
+            if source is not None and (self.is_shut or source is not self.source):
                 return False
             item = _Item(task, cost + _ITEM_BYTES, is_call)
             alone = not (self._items or self._running or self._held)
@@ -94,7 +96,13 @@ class Lane:
         """Whether a call from there may start at once, because nothing is before it."""
         with self._lock:
             waits = self._items or self._running or self._held
-            return source is self.source and (self._passing or not waits)
+            taken = source is self.source and not self.is_shut
+            return taken and (self._passing or not waits)
+
+    def shut(self) -> None:
+        """Takes nothing more from links; what was taken is still handled."""
+        with self._lock:
+            self.is_shut = True
 
     def enter(self, source: object) -> None:
         """Takes what this link brings; what any other still brings is dropped."""

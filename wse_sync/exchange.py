@@ -5,10 +5,10 @@ acknowledgements that are due come from the loop.
 
 ``_lock`` guards what goes out and the links; ``sending.py`` says more of it.
 
-``_receiving`` guards of the session what came in: a frame is counted and put into the lane in one
-step, so that a link which takes over knows of all that were. It is taken before ``_lock``, never
-after. What of it the other side was told is guarded by ``_lock``: acknowledgements are written, in
-order, under that.
+``_receiving`` guards what came in: a frame is counted and put into the lane in one step, so that a
+link which takes over, or whoever closes, knows of all that were. It is taken before ``_lock``,
+never after. What of it the other side was told is guarded by ``_lock``: acknowledgements are
+written, in order, under that.
 """
 
 from __future__ import annotations
@@ -147,6 +147,15 @@ class Exchange(Sender):
 
     # In; the reader's thread
 
+    def shut(self) -> None:
+        """Takes no more messages and calls, but still answers; any thread.
+
+        What was taken until then has a thread or a place in the lane when this returns. What the
+        other side sends from now on is not counted, so it knows that it was not taken.
+        """
+        with self._receiving:
+            self.lane.shut()
+
     def _take(
         self, link: Link, size: int, handle: Task | None = None, *, is_call: bool = False
     ) -> bool:
@@ -161,15 +170,13 @@ class Exchange(Sender):
         Returns:
             False if this is not the link any more: another one brings the frame again.
         """
-        session = self.session
-        if not session.is_session:
-            return handle is None or self.lane.post(handle, size, source=link, is_call=is_call)
         with self._receiving:
-            if handle is None:
-                taken = self.lane.source is link
-            else:
+            is_session = self.session.is_session
+            if handle is not None:
                 taken = self.lane.post(handle, size, source=link, is_call=is_call)
-            if taken:
+            else:
+                taken = not is_session or self.lane.source is link
+            if taken and is_session and not self.lane.is_shut:
                 # A message may be all that comes. Where there are calls and answers, a frame of
                 # ours is about to go out, and takes the acknowledgement along.
                 self._count(link, size, at_once=handle is not None and not is_call)

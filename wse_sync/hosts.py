@@ -28,7 +28,7 @@ __all__ = ["Host", "Places", "find_host", "is_patched_late", "places"]
 _SOCKET_KEYS = ("werkzeug.socket", "gunicorn.socket")
 _RESERVE = 20  # one in so many threads is kept for pages
 _LOOK = 1.0  # s between looks whether the WSGI server ends
-_LAST_WAIT = 3.0  # s for clients to take what is theirs when it does
+_SHARE = 0.5  # of the time that it gives its requests then: for the handlers that run
 
 _lock_at_import = threading.Lock
 
@@ -160,11 +160,11 @@ class Places:
     def _look(self) -> None:
         with self._lock:
             servers = list(self._taken)
-            ending = self._is_ending()
+            worker = self._worker if self._is_ending() else None
             self._timer = loop.call_later(_LOOK, self._look) if servers else None
-        if ending:
+        if worker is not None:
             for server in servers:
-                server.end_connections(_LAST_WAIT)
+                server.end_connections(_SHARE * worker.cfg.graceful_timeout)
 
 
 def _advice(host: Host, taken: int) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +20,10 @@ from .addresses import check_hops
 from .audience import Audience
 from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
-from .constants import WSE_ERROR, WSE_REASON
+from .constants import WSE_ERROR
 from .errors import WseError
+from .farewell import LAST_WAIT, part, part_later
+from .interrupts import aside, sigterm_interrupts
 from .link import Link
 from .loop import loop
 from .protocol import Protocol
@@ -38,13 +41,11 @@ __all__ = ["WseServer"]
 
 GeneratorT = TypeVar("GeneratorT", bound=Callable[[AuthRequest], Any])
 
-_SERVICE_RESTART = 1012
 # What the listener accepts: connections, those that get a 503, requests for the HTTP app.
 _VISITORS_FACTOR, _VISITORS_MORE = 2, 100
 # A Ctrl-C between the last look of the interpreter and the system call that waits is noticed only
 # after it: so nothing waits for longer.
 _SLICE = 1.0  # s
-_LAST_WAIT = 2.0  # s for threads to end when their links have been cut
 
 
 class WseServer(Audience):
@@ -213,44 +214,48 @@ class WseServer(Audience):
         self._closed.clear()
 
     def serve_forever(self) -> None:
-        """Starts and blocks until :meth:`close`; Ctrl-C closes in order and returns."""
-        self.start()
-        try:
-            while not self._closed.wait(_SLICE):
-                continue
-        except KeyboardInterrupt:
-            self.log.info("interrupted, closing")
-        finally:
-            self.close()
+        """Starts and blocks until :meth:`close`; Ctrl-C and SIGTERM close in order and return.
+
+        SIGTERM only in the main thread, and only if the program has no handler of its own for it.
+        Another Ctrl-C meanwhile raises, and the server goes on closing.
+        """
+        with sigterm_interrupts():
+            try:
+                self.start()
+                while not self._closed.wait(_SLICE):
+                    continue
+            except KeyboardInterrupt:
+                self.log.info("interrupted, closing")
+            finally:
+                self.close()
 
     def close(self, timeout: float = 5.0) -> None:
         """Stops listening and ends everything; again: no effect.
 
-        Every connection is closed with 1012 ``wse.by-server`` after what waits to be sent. Blocks
-        until every thread has ended, except the caller's own and handlers that do not return in
-        time. Any thread, but not a handler of the :mod:`signal` module: that may have interrupted
-        something here. Raise an exception there, or set an event.
+        Handlers that run finish, and their answers go out. What clients send meanwhile is not taken
+        any more: those calls fail at the client, and have not run. Then every connection is closed
+        with 1012 ``wse.by-server``, behind what waits to be sent. Blocks until every thread has
+        ended, except the caller's own and handlers that do not return in time. Any thread. A
+        handler of the :mod:`signal` module should set an event instead: if it has interrupted this
+        library at a bad moment, it waits until the time is over, and the server is closed after it
+        has returned.
 
         Args:
-            timeout: In seconds, for the other sides to take what is theirs and for handlers to end.
+            timeout: In seconds, for handlers to end and for clients to take what is theirs. A
+                second more is for the goodbye.
         """
         check_seconds(timeout=timeout)
-        deadline = monotonic() + timeout
+        aside(partial(self._close, timeout), timeout)
+
+    def _close(self, timeout: float) -> None:
         with self._lock:
             self._closing = True
             listener, self._listener = self._listener, None
-            arrivals = list(self._arrivals)
         if listener is not None:
             listener.stop_accepting()
-        self._end(arrivals, timeout)
-        links = [connection.arrival for connection in arrivals]
-        for link in links:
-            if not link.wait(max(0.0, deadline - monotonic())):
-                link.cut()
-        for link in links:
-            link.wait(_LAST_WAIT)
+        deadline = part(*self._everybody(), self.workers, timeout)
         if listener is not None:
-            listener.join(_LAST_WAIT)
+            listener.join(LAST_WAIT)
         with self._lock:
             started_again = not self._closing
         if started_again:
@@ -259,7 +264,7 @@ class WseServer(Audience):
         if not self.workers.join(max(0.0, deadline - monotonic())):
             self.log.warning("closed, but handlers are still running")
         turn.rest()
-        loop.rest(_LAST_WAIT)
+        loop.rest(LAST_WAIT)
         self._closed.set()
 
     def __enter__(self) -> WseServer:
@@ -344,15 +349,19 @@ class WseServer(Audience):
     def end_connections(self, timeout: float) -> None:
         """The first half of ``close``, which does not block: lets nobody in, and says goodbye."""
         with self._lock:
+            if self._closing:
+                return
             self._closing = True
-            arrivals = list(self._arrivals)
-        self._end(arrivals, timeout)
+        connections, _ = self._everybody()
+        part_later(connections, self.workers, timeout)
 
-    def _end(self, arrivals: list[WseConnection], timeout: float) -> None:
-        # The server is closing, so no session is suspended any more: those that are, are in the
-        # registry.
-        for connection in {*arrivals, *self.registry.connections()}:
-            connection.end(_SERVICE_RESTART, WSE_REASON.BY_SERVER, timeout=timeout)
+    def _everybody(self) -> tuple[set[WseConnection], list[Link]]:
+        """The connections and links of a server that is closing."""
+        # No session is suspended any more: those that are, are in the registry.
+        with self._lock:
+            arrivals = list(self._arrivals)
+        links = [connection.arrival for connection in arrivals]
+        return {*arrivals, *self.registry.connections()}, links
 
     @property
     def is_closing(self) -> bool:

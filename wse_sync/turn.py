@@ -121,7 +121,7 @@ class Turn:
             if self._serving is None or self._state is not _OWN:
                 return
             try:
-                self._workers.run(self.stand_in)
+                self._workers.run(self.stand_in, reads=True)
             except RuntimeError as error:  # the watch tries again
                 _log.debug("a call holds up its connection: %s", error)
                 return

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["Task", "Workers", "guard"]
 _log = logging.getLogger("wse_sync")
 _IDLE = 5.0  # s a worker waits for more work before it ends
 _SLICE = 0.05  # s between looks whether a thread of others has done its work
+_LOOK = 0.01  # s between looks whether code of users still runs
 _WAITING_FACTOR = 16  # so many times max_calls may wait for answers without holding a place
 _numbers = itertools.count(1)
 
@@ -49,19 +50,25 @@ class Workers:
         self._calls = 0
         self._backlog: deque[Task] = deque()
         self._waiting = 0
+        self._entered = 0  # of the calls, those in threads of others
         self._guests: set[threading.Thread] = set()
         # .in_call: this thread holds one of the places for calls; .lane: the lane that it runs;
         # .turn: of the link whose own thread it is, while that serves a call.
         self.here = threading.local()
 
-    def run(self, task: Task) -> None:
-        """Runs a task in a thread of its own, at once."""
+    def run(self, task: Task, *, reads: bool = False) -> None:
+        """Runs a task in a thread of its own, at once.
+
+        Args:
+            task: What to run.
+            reads: Whether it is no code of users, but reads a link.
+        """
         with self._lock:
             if not self._idle:
-                self._hire(task)
+                self._hire(task, reads)
                 return
             worker = self._idle.pop()
-            worker.task = task
+            worker.task, worker.reads = task, reads
         worker.wake.release()
 
     def running(self) -> dict[threading.Thread, Task | None]:
@@ -101,6 +108,7 @@ class Workers:
             if self._calls >= self._max_calls:
                 return False
             self._calls += 1
+            self._entered += 1
         self.here.in_call = True
         return True
 
@@ -108,6 +116,7 @@ class Workers:
         """Gives the place of :meth:`enter` to the next call."""
         self.here.in_call = False
         with self._lock:
+            self._entered -= 1
             following = self._next_call()
         if following is not None:
             try:
@@ -156,6 +165,31 @@ class Workers:
                 self._waiting -= 1
                 self._calls += 1
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether code of users runs here, apart from that which waits in here."""
+        with self._lock:
+            busy = {worker for worker in self._threads if worker.task and not worker.reads}
+            return self._entered > 0 or not busy.issubset(self._joiners)
+
+    def finish(self, timeout: float) -> None:
+        """Waits until no code of users runs any more, for so many seconds at the most.
+
+        The caller's own is not waited for.
+        """
+        deadline = monotonic() + timeout
+        serves = getattr(self.here, "turn", None) is not None
+        with self._lock:
+            self._entered -= serves
+            self._joiners.append(threading.current_thread())
+        try:
+            while self.is_busy and monotonic() < deadline:
+                sleep(_LOOK)
+        finally:
+            with self._lock:
+                self._entered += serves
+                self._joiners.remove(threading.current_thread())
+
     def join(self, timeout: float) -> bool:
         """Ends idle threads and waits for the busy ones; whether all have ended in time.
 
@@ -183,9 +217,9 @@ class Workers:
             with self._lock:
                 self._joiners.remove(threading.current_thread())
 
-    def _hire(self, task: Task) -> None:
+    def _hire(self, task: Task, reads: bool) -> None:
         worker = _Worker(self._work)
-        worker.task = task
+        worker.task, worker.reads = task, reads
         self._threads.add(worker)
         try:
             worker.start()
@@ -260,6 +294,7 @@ class _Worker(threading.Thread):
     def __init__(self, work: Callable[[_Worker], None]) -> None:
         super().__init__(name=f"wse-worker-{next(_numbers)}", daemon=True)
         self.task: Task | None = None
+        self.reads = False
         self.wake = threading.Lock()
         self.wake.acquire()
         self._work = work

@@ -343,7 +343,8 @@ def test_13_the_end_of_a_link_is_noticed_though_its_reader_serves(
 def test_45_a_call_that_outlives_its_link_does_not_keep_close_from_returning(
     make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wse_sync.server._LAST_WAIT", 0.1)
+    monkeypatch.setattr("wse_sync.server.LAST_WAIT", 0.1)
+    monkeypatch.setattr("wse_sync.farewell.LAST_WAIT", 0.1)
     server = make_server()
     told, block = story(server, "disconnected"), Block()
     server.register("block", block)

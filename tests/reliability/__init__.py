@@ -1,1 +1,1 @@
-"""Faults: servers that are killed or replaced, bad networks, and all of it at once for long."""
+"""What goes wrong around the library, and what must hold then; docs/explanation/reliability.md."""

@@ -1,0 +1,69 @@
+"""What signals of the operating system do to the main thread, in whose middle their handlers run.
+
+A handler may have interrupted this library anywhere, also where it holds a lock. No lock of its
+own.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+
+from .workers import guard
+
+__all__ = ["aside", "sigterm_interrupts"]
+
+_MORE = 4.0  # s for what close() and disconnect() do when their time is over
+_SLICE = 1.0  # s: a Ctrl-C just before the system call that waits is noticed only after it
+
+
+def aside(work: Callable[[], object], timeout: float) -> None:
+    """Does what takes locks, so that a handler of the :mod:`signal` module may ask for it, too.
+
+    Those run in the main thread. What they have interrupted may hold a lock, and goes on only when
+    they return: so for the main thread another one does the work. Nor does a Ctrl-C tear it apart.
+
+    Args:
+        work: Does not raise.
+        timeout: That of the work, in seconds. If it cannot be done by then and a little later, it
+            goes on when the handler has returned.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    thread = threading.Thread(target=guard, args=(work,), name="wse-closer", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is about to end, or the system has no thread left
+        work()
+        return
+    deadline = monotonic() + timeout + _MORE
+    while thread.is_alive() and monotonic() < deadline:
+        thread.join(min(_SLICE, max(0.0, deadline - monotonic())))
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Has SIGTERM do meanwhile what Ctrl-C does, once: whoever closes then is not disturbed again.
+
+    Only in the main thread, which alone can say so, and only if nobody else handles it.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Not SIG_IGN: programs that are started meanwhile would inherit that.
+        signal.signal(number, lambda number, frame: None)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
