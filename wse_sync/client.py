@@ -24,7 +24,7 @@ from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
 from .core.delivery import Outgoing
 from .core.peer import Message
 from .endpoint import Endpoint
-from .errors import WseError
+from .errors import WseConnectionError, WseError
 from .interrupts import aside
 from .life import Life
 from .link import Link
@@ -349,9 +349,14 @@ class WseClient(Endpoint):
                 return None
             self._target = target
             self.channel.resume()
-            self._life = Life(self, target)
-            self._life.start()
-            return self._life
+            self._life = life = Life(self, target)
+            try:
+                life.start()
+            except RuntimeError as error:  # the system gives us no thread
+                self._life = before
+                self.set_status(WSE_STATUS.OFFLINE)
+                raise WseConnectionError(WSE_ERROR.WS_CLIENT_ERROR, message=str(error)) from error
+            return life
 
     def __repr__(self) -> str:
         return f"<WseClient {self.status} {shown(self.url)}>"

@@ -2,7 +2,7 @@
 
 A :class:`Lane` runs its messages one at a time; a call that reaches the front is handed to the
 workers and the lane goes on. ``Lane._lock`` guards what waits; it is held for a few lines without
-I/O or user code. A worker may be started under it; otherwise nothing is taken under it.
+I/O or user code. A worker may be started under it, and a timer set.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from .loop import loop
 from .workers import Task, Workers, guard
 
 __all__ = ["Lane"]
 
 _log = logging.getLogger("wse_sync")
 _ITEM_BYTES = 256  # what an item in a lane weighs besides its data
+_PAUSE = 0.1  # s between attempts to start a thread when the system has none left
 
 
 class _Item(NamedTuple):
@@ -43,6 +45,7 @@ class Lane:
         self._running = False
         self._held = False
         self._passing = False
+        self._starved = False  # of a thread, and waits for one
         self._bytes = 0
         self._room: threading.Condition | None = None  # made by the first reader who has to wait
         self.max_bytes = max_bytes
@@ -66,7 +69,8 @@ class Lane:
             Whether it was taken.
 
         Raises:
-            RuntimeError: The system gives us no thread to run it; it was not taken.
+            RuntimeError: The system gives us no thread to run what a link has brought; it was not
+                taken. Ours is run when there is one again.
         """
         with self._lock:
             if source is not None and (self.is_shut or source is not self.source):
@@ -80,9 +84,11 @@ class Lane:
                 self._items.append(item)
                 try:
                     self._ensure_running()
-                except RuntimeError:  # the system gives us no thread
-                    self._bytes -= self._items.pop().cost
-                    raise
+                except RuntimeError:
+                    if source is not None:
+                        self._bytes -= self._items.pop().cost
+                        raise
+                    self._run_later()
         if at_once:
             # Without the lock: the worker that wakes up would run into it.
             try:
@@ -118,7 +124,7 @@ class Lane:
             for task in tasks:
                 self._items.append(_Item(task, _ITEM_BYTES, False))
                 self._bytes += _ITEM_BYTES
-            self._ensure_running()
+            self._run_soon()
             self._notify()
 
     def hold(self) -> None:
@@ -133,7 +139,7 @@ class Lane:
             for task in reversed(tasks):
                 self._items.appendleft(_Item(task, _ITEM_BYTES, False))
                 self._bytes += _ITEM_BYTES
-            self._ensure_running()
+            self._run_soon()
 
     def hand_over(self, heir: Lane) -> None:
         """Has another lane do what waits here, after what waits there."""
@@ -198,6 +204,23 @@ class Lane:
         if self._items and not self._running and not self._held:
             self._workers.run(self._run)
             self._running = True
+
+    def _run_soon(self) -> None:
+        """Runs what waits, later if the system gives us no thread; the lock is held."""
+        try:
+            self._ensure_running()
+        except RuntimeError:
+            self._run_later()
+
+    def _run_later(self) -> None:
+        if not self._starved:
+            self._starved = True
+            loop.call_later(_PAUSE, self._try_again)
+
+    def _try_again(self) -> None:
+        with self._lock:
+            self._starved = False
+            self._run_soon()
 
     def _run(self) -> None:
         self._workers.here.lane = self

@@ -20,6 +20,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 
 from . import clock
@@ -69,6 +70,7 @@ class Loop:
         self._wakes_at = 0.0
         self._hurry = False
         self._busy = False
+        self._told = False  # that the thread cannot be started
         #: How many timers have run.
         self.runs = 0
 
@@ -83,11 +85,22 @@ class Loop:
         with self._lock:
             heapq.heappush(self._heap, (deadline, next(self._order), timer))
             self._live += 1
-            self._ensure_awake(deadline)
+            try:
+                self._ensure_awake(deadline)
+                return timer
+            except OSError as error:
+                # It may be late: whoever sets the next one tries again.
+                reason, told, self._told = error, self._told, True
+        if not told:
+            _log.warning("timers have to wait for the moment: %s", reason)
         return timer
 
     def watch(self, sock: socket.socket, flush: Callable[[], None]) -> None:
-        """Calls ``flush`` whenever the socket can take bytes, until ``unwatch``."""
+        """Calls ``flush`` whenever the socket can take bytes, until ``unwatch``.
+
+        Raises:
+            OSError: The system gives us no thread or descriptor for it.
+        """
         with self._lock:
             self._start()
             assert self._selector is not None
@@ -155,16 +168,22 @@ class Loop:
     def _start(self) -> None:
         if self._thread is not None:
             return
-        self._selector = selectors.DefaultSelector()
-        ours, self._wake = socket.socketpair()
-        ours.setblocking(False)
-        self._selector.register(ours, selectors.EVENT_READ)
+        with ExitStack() as unused:
+            ours, wake = map(unused.enter_context, socket.socketpair())
+            ours.setblocking(False)
+            selector = unused.enter_context(selectors.DefaultSelector())
+            selector.register(ours, selectors.EVENT_READ)
+            thread = threading.Thread(
+                target=self._run, args=(selector, ours), name="wse-loop", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no thread left
+                raise OSError(str(error)) from error
+            unused.pop_all()
+        self._selector, self._wake, self._thread = selector, wake, thread
         self._wakes_at = 0.0
-        self._hurry = False
-        self._thread = threading.Thread(
-            target=self._run, args=(self._selector, ours), name="wse-loop", daemon=True
-        )
-        self._thread.start()
+        self._hurry = self._told = False
 
     def _run(self, selector: selectors.BaseSelector, ours: socket.socket) -> None:
         idle_since = monotonic()

@@ -183,7 +183,7 @@ class WseServer(Audience):
 
         Raises:
             WseValueError: It has no port.
-            OSError: The port is taken, or not ours to take.
+            OSError: The port is taken, or not ours to take; or the system is short of threads.
         """
         if self._asked_port is None:
             raise bad_value(
@@ -195,7 +195,7 @@ class WseServer(Audience):
 
         with self._lock:
             if self._listener is None:
-                self._listener = Listener(
+                listener = Listener(
                     self.wsgi_app,
                     self.host,
                     self._asked_port,
@@ -204,7 +204,8 @@ class WseServer(Audience):
                     _VISITORS_FACTOR * self.max_connections + _VISITORS_MORE,
                 )
                 self._open()
-                self._listener.start()
+                listener.start()
+                self._listener = listener
         return self
 
     def _open(self) -> None:

@@ -79,7 +79,7 @@ class Listener:
             **({} if ssl_context is None else {"HTTPS": "on"}),
         }
         self._max_visitors = max_visitors
-        self._full = False
+        self._full = self._short = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
@@ -89,8 +89,17 @@ class Listener:
         )
 
     def start(self) -> None:
-        """Begins to accept."""
-        self._thread.start()
+        """Begins to accept.
+
+        Raises:
+            OSError: The system gives us no thread for it.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            for sock in (self._socket, self._wake, self._woken):
+                sock.close()
+            raise OSError(str(error)) from error
 
     def stop_accepting(self) -> None:
         """Closes the port, and cuts those who do not speak WebSocket yet."""
@@ -119,8 +128,12 @@ class Listener:
                 try:
                     self._accept()
                 except (OSError, RuntimeError) as error:
-                    _log.warning("cannot accept connections for the moment: %s", error)
+                    if not self._short:  # once each time it comes to that
+                        _log.warning("cannot accept connections for the moment: %s", error)
+                    self._short = True
                     self._stopped.wait(_PAUSE)
+                else:
+                    self._short = False
 
     def _accept(self) -> None:
         try:
