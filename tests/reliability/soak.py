@@ -1,0 +1,160 @@
+"""Mixed load with random faults for a long time; prints what came of it.
+
+    python -m tests.reliability.soak [--seconds 1800] [--clients 500] [--rate 20] [--seed …]
+
+A server and its clients are a process each. Between them is a proxy that cuts, stalls and half
+closes links at random bytes. Messages and calls go both ways, and broadcasts to all. Clients jump
+and start again; others do not read. It fails
+
+- if a message was lost, came twice or out of order, a procedure ran twice, or a call got another
+  one's result; if an error or end came that is not explained;
+- if at the end, when everybody has left, a thread or a descriptor is left at either side;
+- if memory grows. The first third of the time is for it to become what it will be. Through the
+  samples of the rest goes a line (least squares). It grows, if its growth is more than twice its
+  standard error, and also more than 2 MiB, or more than 2 % of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from benchmarks.processes import Remote
+from tests.chaos import ChaosProxy
+from tests.reliability.crowd import Crowd
+from tests.reliability.host import Host
+from tests.reliability.vitals import Trend, Vitals, trend
+
+__all__ = ["Soaked", "soak"]
+
+MEBI = 2**20
+LONGEST = 12.0  # s of a stall; twice of what the heartbeat puts up with
+SAMPLES = 120
+NEWS = 0.25  # broadcasts a second
+MOVES = 2.0  # jumps and restarts a second
+
+
+class Soaked(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        figures: How often what happened.
+        trends: Of the memory of each process.
+        last: What each took last, with everybody there.
+        rest: What each took before anybody came, and when all had left.
+    """
+
+    figures: dict[str, int]
+    trends: dict[str, Trend]
+    last: dict[str, Vitals]
+    rest: dict[str, dict[str, Vitals]]
+
+    def grows(self, bound: int = 2 * MEBI) -> list[str]:
+        """Which processes take more and more memory."""
+        return [
+            name
+            for name, line in self.trends.items()
+            if line.growth > 2 * line.error
+            and line.growth > max(bound, 0.02 * self.last[name].resident_bytes)
+        ]
+
+
+def soak(
+    seconds: float, clients: int, rate: float, seed: object, say: Callable[[str], object]
+) -> Soaked:
+    """Runs it; raises if an invariant is violated.
+
+    Args:
+        seconds: How long the faults last.
+        clients: How many.
+        rate: Turns a second of the talkers of each side: some messages, and a call.
+        seed: Of everything that is drawn.
+        say: Gets a line now and then.
+    """
+    with Remote(Host, seed, clients, rate, NEWS) as host:
+        host.ready()
+        url = host.do("url")
+        proxy = ChaosProxy(url, seed, LONGEST)
+        through = url.replace(url.rsplit(":", 1)[1], f"{proxy.port}/")
+        with proxy, Remote(Crowd, seed, through, url, clients, rate, MOVES) as crowd:
+            crowd.ready()
+            say(f"{clients} clients are connected")
+            proxy.rage()
+            samples = list(_watch(seconds, {"server": host, "clients": crowd}, proxy, say))
+            crowd.do("hush")
+            proxy.calm()
+            news = host.do("hush")
+            figures = _figures(host, crowd, proxy)
+            rest = {"clients": crowd.do("rest", news), "server": host.do("rest")}
+            say(f"all have left: {rest}")
+    late = samples[len(samples) // 3 :]
+    moments = [moment for moment, _ in late]
+    trends = {
+        name: trend(moments, [taken[name].resident_bytes for _, taken in late])
+        for name in ("server", "clients")
+    }
+    return Soaked(figures, trends, samples[-1][1], rest)
+
+
+def _watch(
+    seconds: float, processes: dict[str, Remote], proxy: ChaosProxy, say: Callable[[str], object]
+) -> list[tuple[float, dict[str, Vitals]]]:
+    """Samples of what the processes take, for so long."""
+    samples: list[tuple[float, dict[str, Vitals]]] = []
+    begun = time.monotonic()
+    for number in range(1, SAMPLES + 1):
+        time.sleep(max(0.0, begun + seconds * number / SAMPLES - time.monotonic()))
+        taken = {name: process.do("vitals") for name, process in processes.items()}
+        samples.append((time.monotonic() - begun, taken))
+        if number % (SAMPLES // 30) == 0:
+            told = ", ".join(f"{name} {_brief(its)}" for name, its in taken.items())
+            figures = _figures(processes["server"], processes["clients"], proxy)
+            say(f"{samples[-1][0]:6.0f} s  {told}, {figures}")
+    return samples
+
+
+def _figures(host: Remote, crowd: Remote, proxy: ChaosProxy) -> dict[str, int]:
+    figures: dict[str, int] = host.do("figures")
+    for name, count in crowd.do("figures").items():
+        figures[name] = figures.get(name, 0) + count
+    return {**figures, "cuts": proxy.cuts}
+
+
+def _brief(taken: Vitals) -> str:
+    return (
+        f"{taken.resident_bytes / MEBI:.1f} MiB, {taken.threads} threads, "
+        f"{taken.descriptors} descriptors, {taken.objects} objects"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability.soak")
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--clients", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=20.0, help="turns a second of each side")
+    parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
+    asked = parser.parse_args()
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    say(f"seed {asked.seed}")
+    soaked = soak(asked.seconds, asked.clients, asked.rate, asked.seed, say)
+    say(f"{soaked.figures}")
+    for name, line in soaked.trends.items():
+        say(
+            f"{name}: {_brief(soaked.last[name])}; "
+            f"{line.growth / MEBI:+.2f} MiB, standard error {line.error / MEBI:.2f} MiB"
+        )
+    grows = soaked.grows()
+    say(f"memory grows: {', '.join(grows)}" if grows else "memory is flat")
+    return bool(grows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
