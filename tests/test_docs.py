@@ -71,9 +71,9 @@ NOT_FOR_USERS = {
     " open_link readers_serve run_handler",
     "AuthRequest": "",
     "WseIdentity": "",
-    "WseConnection": "meter run end expire enter part shut ask ask_no_more take_over send_packed forget"
-    " receive receive_late await_room violated faulted report attach resume detach report_lost"
-    " respond settle_acks tell endpoint lane link peer session",
+    "WseConnection": "meter run end expire enter part shut ask ask_no_more take_over send_packed"
+    " forget receive receive_late await_room violated faulted report attach resume detach"
+    " report_lost respond settle_acks tell endpoint lane link peer session",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",

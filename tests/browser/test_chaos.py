@@ -15,29 +15,25 @@ import random
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from tests.behaviour.test_chaos import (
     AHEAD,
     CLIENTS,
     CUTS,
-    PATIENCE,
     SEED,
-    SIZE_WEIGHTS,
-    SIZES,
     TALKERS,
-    Book,
     Porter,
     Signals,
-    Talker,
-    text,
     told_the_seed,
 )
 from tests.browser.conftest import OpenPage
 from tests.browser.support import Page
 from tests.chaos import ChaosProxy
 from tests.conftest import MakeServer
-from tests.support import connection_of, wait_until
+from tests.support import Thread, connection_of, wait_until
+from tests.talkers import PATIENCE, Book, Talker, draw_text
 from wse_sync import WseServer
 from wse_sync.constants import RETRY_CODES
 
@@ -66,7 +62,7 @@ class Crier:
         while self.behind < AHEAD:
             number = self.messages
             self.messages += 1
-            padding = text(number, self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
+            padding = draw_text(self._chance, number)
             assert self._server.broadcast("message", [CRIER, number, padding]) == CLIENTS
 
     @property
@@ -109,18 +105,19 @@ def _run(server: WseServer, page: Page, proxy: ChaosProxy) -> None:
     proxy.rage()
     page.run("chaos.talk(...a)", TALKERS, random.Random(SEED).randrange(2**31))
     talkers = [
-        Talker(f"down {number}.{k}", conn, stop)
+        Talker(f"down {number}.{k}", conn, SEED)
         for number, conn in enumerate(conns)
         for k in range(TALKERS)
     ]
+    talking = [Thread(partial(talker.talk, stop)) for talker in talkers]
     crier = Crier(server, page)
     try:
-        _wait_for_cuts(proxy, page, crier, talkers)
+        _wait_for_cuts(proxy, page, crier, talking)
     finally:
         stop.set()
         proxy.calm()
-    for talker in talkers:
-        talker.thread.result(PATIENCE)
+    for thread in talking:
+        thread.result(PATIENCE)
     said = page.start("return chaos.stop()").result(PATIENCE)
     said += [[talker.name, talker.messages, talker.calls] for talker in talkers]
     wait_until(lambda: not crier.behind, "the last broadcasts", PATIENCE)
@@ -137,33 +134,42 @@ def _run(server: WseServer, page: Page, proxy: ChaosProxy) -> None:
     _check_links(server, page, signals)
 
 
-def _wait_for_cuts(proxy: ChaosProxy, page: Page, crier: Crier, talkers: list[Talker]) -> None:
+def _wait_for_cuts(
+    proxy: ChaosProxy, page: Page, crier: Crier, talking: list[Thread[None]]
+) -> None:
     """Waits for as long as there is progress; an error of a talker ends it at once."""
     seen, since = 0, time.monotonic()
     while not proxy.wait_cuts(CUTS, 0.1):
         crier.cry()
         page.run("await chaos.check()")
-        for talker in talkers:
-            if not talker.thread.is_alive():
-                talker.thread.result()
+        for thread in talking:
+            if not thread.is_alive():
+                thread.result()
         if proxy.cuts > seen:
             seen, since = proxy.cuts, time.monotonic()
         assert time.monotonic() - since < PATIENCE, "nothing is cut any more"
 
 
 def _check_books(up: Book, downs: list[Any], said: list[Any], crier: Crier) -> None:
-    messages: dict[str, list[int]] = dict(up.messages)
-    runs: Counter[tuple[str, int]] = Counter(up.runs)
+    # What browsers sent, Python counts as it comes; what went down is listed in the pages.
+    came = {name: up.close(name) for name in up.talkers()}
     assert up.faults == []
+    messages: dict[str, list[int]] = {}
+    runs: Counter[tuple[str, int]] = Counter()
     for book in downs:
         assert book["faults"] == []
         assert book["messages"].pop(CRIER) == list(range(crier.messages))
         messages.update(book["messages"])
         runs.update((name, number) for name, numbers in book["runs"].items() for number in numbers)
-    for name, count, _ in said:
-        assert messages.pop(name, []) == list(range(count)), name
+    for name, count, calls in said:
+        if name in came:
+            assert came.pop(name) == (count, calls)
+        else:
+            assert messages.pop(name, []) == list(range(count)), name
+            assert all(runs.pop((name, number)) == 1 for number in range(calls)), name
+    assert not came
     assert not messages
-    assert runs == Counter((name, number) for name, _, calls in said for number in range(calls))
+    assert not runs
 
 
 def _check_links(server: WseServer, page: Page, signals: Signals) -> None:

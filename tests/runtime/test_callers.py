@@ -276,6 +276,12 @@ def test_settling_says_how_many_others_are_open(callers: Callers) -> None:
     first, second, third = (enter(callers) for _ in range(3))
     assert callers.settle(Answer(first.stamp, 1, False)) == 2
     assert callers.settle(Answer(second.stamp, {"code": "no"}, True)) == 1
-    assert callers.settle(Answer(second.stamp, 1, False)) == 1
-    assert callers.settle(Answer("unknown", 1, False)) == 1
     assert callers.settle(Answer(third.stamp, 1, False)) == 0
+
+
+def test_settling_says_what_answers_no_open_call(callers: Callers) -> None:
+    done = enter(callers)
+    enter(callers)
+    callers.settle(Answer(done.stamp, 1, False))
+    assert callers.settle(Answer(done.stamp, 1, False)) == -1
+    assert callers.settle(Answer("unknown", 1, False)) == -1
