@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from typing import Any, NamedTuple
 
-from .checks import bad_type, bad_value, check_counts, check_periods
+from .checks import bad_type, bad_value, check_counts, check_finite
 from .tokens import Tokens
 
 __all__ = ["Meter", "RateLimit", "check_rate"]
@@ -58,8 +58,8 @@ def check_rate(rate_limit: Any) -> RateLimit | None:
     if len(rate_limit) != 2:
         raise bad_value(f"rate_limit must be (messages, seconds), not {rate_limit!r}")
     messages, seconds = rate_limit
-    if seconds is None:
-        raise bad_type("the seconds of rate_limit must be a number, not None")
     check_counts(**{"the messages of rate_limit": messages})
-    check_periods(**{"the seconds of rate_limit": seconds})
+    check_finite(0, **{"the seconds of rate_limit": seconds})
+    if not seconds:
+        raise bad_value(f"the seconds of rate_limit must be more than 0, not {seconds!r}")
     return RateLimit(messages, float(seconds))
