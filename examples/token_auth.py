@@ -26,8 +26,8 @@ def issue(user: str, lifetime: float) -> str:
     return f"{text}:{sign(text)}"
 
 
-def user_of(token: Any) -> str | None:
-    """Whose token it is; None if it is not good."""
+def read(token: Any) -> tuple[str, float] | None:
+    """Whose token it is and until when; None if we have not signed it."""
     if not isinstance(token, str) or not token.isascii():
         return None
     text, _, signature = token.rpartition(":")
@@ -35,15 +35,17 @@ def user_of(token: Any) -> str | None:
     if not hmac.compare_digest(sign(text), signature):
         return None
     user, _, until = text.rpartition(":")
-    return user if time.time() < float(until) else None
+    return user, float(until)
 
 
 def identify(auth: AuthRequest) -> None:
-    user = user_of(auth.identity)
-    if user is None:
+    known = read(auth.identity)
+    if known is None:
         auth.refuse()
     else:
-        auth.accept(user, f"welcome, {user}")
+        user, until = known
+        # Then the connection is closed. If that is over already, this refuses.
+        auth.accept(user, f"welcome, {user}", expires_at=until)
 
 
 def try_token(url: str, token: str) -> str:

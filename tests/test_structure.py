@@ -52,7 +52,17 @@ LAYERS = (
     ),
     (
         "sides",
-        ("attempt", "life", "addresses", "strangers", "registry", "auth", "sessions", "farewell"),
+        (
+            "attempt",
+            "life",
+            "addresses",
+            "strangers",
+            "expiry",
+            "registry",
+            "auth",
+            "sessions",
+            "farewell",
+        ),
     ),
     ("entry", ("script", "hosts", "wsgi", "standalone", "inprocess")),
     ("ends", ("client", "audience", "server")),
@@ -67,6 +77,7 @@ STRANGERS = (
     (
         "addresses",
         "strangers",
+        "expiry",
         "registry",
         "auth",
         "sessions",

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import clock
 from .constants import WSE_REASON
 from .core.handshake import Grant, Hello, Offer, ServerHandshake, SessionGrant
 from .errors import WseError
+from .expiry import parse_expiry
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
@@ -58,18 +60,24 @@ class AuthRequest:
         self.environ = connection.environ
         self.challenge: Challenge | None = None
 
-    def accept(self, cid: Any, welcome: Any = None) -> None:
+    def accept(self, cid: Any, welcome: Any = None, *, expires_at: Any = None) -> None:
         """Lets the client in.
 
         Args:
             cid: Id of the user; all connections with the same one are devices of one user. A falsy
                 one refuses, and so does one that cannot be hashed: it may be what a stranger sent.
             welcome: Payload of the welcome.
+            expires_at: Until when: seconds since the epoch, as ``time.time()`` gives them, or a
+                datetime with a time zone; None: for ever. The connection is closed then, and its
+                session is over, with or without a link: 1008 ``wse.not-authorized``, final for the
+                client. When it comes back before, what is said then counts. A time that has passed
+                refuses.
 
         Raises:
-            WseTypeError, WseValueError: The welcome cannot be packed; nothing is decided.
+            WseTypeError, WseValueError: The welcome cannot be packed, or the time is none; nothing
+                is decided.
         """
-        self._connection.admission.accept(cid, welcome)
+        self._connection.admission.accept(cid, welcome, expires_at)
 
     def refuse(self) -> None:
         """Turns the client away: 1000 ``wse.not-authorized``, final for it."""
@@ -95,6 +103,8 @@ class Admission:
         self.offer: Offer | None = None
         #: The connection whose session it asked for.
         self.asked_for: WseConnection | None = None
+        #: Until when it was let in, as a time of ``clock.wall()``; None: for ever.
+        self.ends_at: float | None = None
         self._auth: AuthRequest | None = None
         self._lock = threading.Lock()
         self._decided = False
@@ -187,16 +197,19 @@ class Admission:
         if self._decide():
             self.link.close(_NORMAL, WSE_REASON.NOT_AUTHORIZED)
 
-    def accept(self, cid: Any, welcome: Any) -> None:
+    def accept(self, cid: Any, welcome: Any, expires_at: Any = None) -> None:
         """Carries out :meth:`AuthRequest.accept`."""
         if self._decided:
             return
-        if not cid or not _is_hashable(cid):
+        ends_at = parse_expiry(expires_at)
+        is_over = ends_at is not None and ends_at <= clock.wall()
+        if not cid or not _is_hashable(cid) or is_over:
             self.refuse()
             return
         self.handshake.welcome(welcome)  # raises if it cannot be packed
         if self._decide():
             self._server.strangers.leave(self.link.transport)
+            self.ends_at = ends_at
             asked_for, self.asked_for = self.asked_for, None
             self._let_in(cid, welcome, asked_for)
 
@@ -221,9 +234,19 @@ class Admission:
         """Whether the client has had a session before."""
         return self.offer is not None and self.offer.session_id is not None
 
-    def welcome(self, cid: Any, payload: Any, session: SessionGrant | None) -> Data:
-        """Packs the welcome: what the client asked for in it, and no more."""
-        grant = None if self.offer is None else Grant(str(cid), session)
+    def welcome(self, connection: WseConnection, payload: Any, *, resumed: bool) -> Data:
+        """Packs the welcome: what the client asked for in it, and no more.
+
+        Args:
+            connection: What the client talks to from now on.
+            payload: Of the welcome.
+            resumed: Whether that is the one whose session it asked for.
+        """
+        session = None
+        if connection.session_id is not None:
+            received, window = connection.session.received, self._server.resume_window
+            session = SessionGrant(connection.session_id, resumed, received, window)
+        grant = None if self.offer is None else Grant(str(connection.cid), session)
         return self.handshake.welcome(payload, grant)
 
 

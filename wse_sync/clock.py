@@ -6,9 +6,9 @@ is that of the process, and never goes back: every server and client in it sees 
 of a fork goes on from where its parent was.
 
 What follows it: the timers of the loop (heartbeat, limits of calls, of authentication, of attempts
-to connect and of goodbyes, windows of sessions, acknowledgements), and what waits through
-:func:`wait_for`: the pause before a reconnect, and every ``timeout`` for a welcome, for a message,
-for room to send or for the end of a client.
+to connect and of goodbyes, windows of sessions, ends of logins, acknowledgements), and what waits
+through :func:`wait_for`: the pause before a reconnect, and every ``timeout`` for a welcome, for a
+message, for room to send or for the end of a client.
 
 What stays in real time, because it bounds or measures what threads and systems really do: how long
 ``close()`` and ``disconnect()`` wait for threads, when idle threads end, the short waits in which
@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
-__all__ = ["advance", "monotonic", "next_wait", "wait_for"]
+__all__ = ["advance", "monotonic", "next_wait", "wait_for", "wall", "wall_of"]
 
 _SLICE = 1.0  # s
 
@@ -42,6 +42,22 @@ monotonic: Callable[[], float] = time.monotonic
 
 def _moved() -> float:
     return time.monotonic() + _added
+
+
+def wall() -> float:
+    """Seconds since the epoch by the system's clock, and what a test has added.
+
+    To be compared with what :func:`wall_of` gives, and with nothing else.
+    """
+    return time.time() + _added
+
+
+def wall_of(epoch: float) -> float:
+    """A time of the system's clock as one of :func:`wall`.
+
+    As far away as it is now: whoever says it knows nothing of what was added so far.
+    """
+    return epoch + _added
 
 
 def advance(seconds: float) -> None:

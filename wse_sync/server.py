@@ -22,6 +22,7 @@ from .auth import AuthRequest
 from .checks import bad_value, check_counts, check_finite, check_seconds
 from .constants import WSE_ERROR
 from .errors import WseError
+from .expiry import Expiries
 from .farewell import LAST_WAIT, part, part_later
 from .interrupts import aside, sigterm_interrupts
 from .link import Link
@@ -169,6 +170,7 @@ class WseServer(Audience):
         #: The signals.
         self.when = ServerSignals(self.report_from_signal, self.last_resort)
         self.registry = Registry(self)
+        self.expiries = Expiries()
         self._asked_port = port
         self._lock = threading.Lock()
         self._arrivals: set[WseConnection] = set()

@@ -20,7 +20,6 @@ from .callers import disconnect_all
 from .connection import Connection
 from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON
 from .core.delivery import Delivery, Outgoing
-from .core.handshake import SessionGrant
 from .errors import WseError
 from .link import CLOSE_TIMEOUT, Link
 from .loop import Timer, loop
@@ -181,6 +180,7 @@ class WseConnection(Connection):
     def _bury(self, link: Link | None, code: int, reason: str) -> None:
         """Says that the connection is gone."""
         server, when = self._server, self._server.when
+        server.expiries.set(self, None)
         tasks = [server.happened(when.disconnected, self, self, code, reason)]
         if server.registry.remove(self):
             tasks.append(server.happened(when.left, self, self._client, code, reason))
@@ -188,15 +188,20 @@ class WseConnection(Connection):
 
     # The end of a session; any thread
 
-    def end(self, code: int, reason: str, *, timeout: float = CLOSE_TIMEOUT) -> None:
+    def end(
+        self, code: int, reason: str, *, timeout: float = CLOSE_TIMEOUT, links: int | None = None
+    ) -> None:
         """Ends the connection for good, with a link or without.
 
         Args:
             code: Of the close frame; 1006 cuts the link without one.
             reason: Its text.
             timeout: For the close frame, what waits before it and its answer, in seconds.
+            links: Not if it has taken over more than so many.
         """
         with self._lock:
+            if links not in (None, self.links):
+                return
             self._ending = True
             link = self.arrival if self._state == "new" else self._link
         if link is None:
@@ -286,14 +291,14 @@ class WseConnection(Connection):
             if self.admission.wants_session and self._server.resume_window:
                 self.session_id = secrets.token_urlsafe(_SECRET_BYTES)
                 self.session = Delivery(self._server.limits, self.session_id)
-            data = self._welcome(self.admission, welcome, resumed=False)
+            data = self.admission.welcome(self, welcome, resumed=False)
             # Registered before the welcome, and both under the lock that broadcasts take: whoever
             # has his welcome is in the list, and nobody hears anything before it.
             self._client, first, evicted = self._server.registry.add(self)
             if evicted is self:
                 self.arrival.send(data)
             else:
-                self._begin(self.arrival, data)
+                self._begin(self.admission, data)
         if evicted is self:
             # Whoever has another link needs no goodbye here; anybody else may try again.
             self.arrival.fail()
@@ -306,15 +311,10 @@ class WseConnection(Connection):
             tasks.insert(0, server.happened(when.joined, self, self._client, self.meta))
         self.lane.release(*tasks)
 
-    def _welcome(self, admission: Admission, payload: Any, *, resumed: bool) -> Data:
-        session = None
-        if self.session_id is not None:
-            window = self._server.resume_window
-            session = SessionGrant(self.session_id, resumed, self.session.received, window)
-        return admission.welcome(self.cid, payload, session)
-
-    def _begin(self, link: Link, welcome: Data) -> None:
+    def _begin(self, admission: Admission, welcome: Data) -> None:
         """Goes on over a link, with the welcome; the lock is held."""
+        link = admission.link
+        self._server.expiries.set(self, admission.ends_at)
         link.transport.max_message_bytes = self._server.max_message_bytes
         link.transport.lift()
         self.lane.max_bytes = self._server.max_queue_bytes
@@ -353,7 +353,7 @@ class WseConnection(Connection):
                 return False
             possible = self.session.can_resume(offer.received)
             if possible:
-                data = self._welcome(newcomer.admission, welcome, resumed=True)
+                data = newcomer.admission.welcome(self, welcome, resumed=True)
                 receive, lost = partial(self.receive, link), partial(self._lost, link)
                 if not link.hand_over(receive, lost, self.faulted):
                     return True  # it is gone again: the session waits for the next one
@@ -386,7 +386,7 @@ class WseConnection(Connection):
         self.remote_addr, self.environ = newcomer.remote_addr, newcomer.environ
         self.lane.enter(newcomer.arrival)
         self.session.resume(received)
-        self._begin(newcomer.arrival, welcome)
+        self._begin(newcomer.admission, welcome)
         self.lane.post(self._server.happened(self._server.when.resumed, self, self))
         newcomer.lane.hand_over(self.lane)
 
