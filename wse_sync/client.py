@@ -33,6 +33,7 @@ from .protocol import Protocol
 from .signals import ClientSignals
 from .target import Target, check_meta, check_url
 from .transport.dialing import shown
+from .transport.tls import warn_of_gaps
 
 __all__ = ["WseClient"]
 
@@ -60,7 +61,8 @@ class WseClient(Endpoint):
         resume_buffer_bytes: What was sent is kept until the server has it, up to so much; then
             ``send`` waits. Only with ``reconnect=True``.
         resume_buffer_frames: Likewise, so many messages, calls and answers.
-        ssl_context: For ``wss``; None is the default of the :mod:`ssl` module.
+        ssl_context: For ``wss``; None checks with the authorities of the system. The log says what
+            one of yours leaves open.
         ws_options: For ``websocket.create_connection``: ``header``, ``cookie``,
             ``http_proxy_host``…
         debug: Sends tracebacks of failed procedures to the other side.
@@ -106,6 +108,7 @@ class WseClient(Endpoint):
         self.backoff = backoff or Backoff()
         self.connect_timeout = connect_timeout
         self.ssl_context = ssl_context
+        warn_of_gaps(ssl_context, self.log, checks_host=True)
         self.ws_options = dict(ws_options or {})
         #: The signals.
         self.when = ClientSignals(self.report, self.last_resort)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import socket
 import ssl
 import threading
@@ -168,6 +169,60 @@ def test_31_a_failed_certificate_check_is_final(
         assert "certificate" in str(caught.value).lower()
         assert client.status == WSE_STATUS.OFFLINE
         assert proxy.accepted == 1
+
+
+BAD_CERTIFICATES: dict[str, tuple[str, str]] = {
+    "expired": ("has expired", "renewed at the server"),
+    "not yet valid": ("not yet valid", "the clock of this machine"),
+    "self-signed": ("self", "create_default_context(cafile="),
+    "unknown authority": ("certificate", "create_default_context(cafile="),
+    "another name": ("localhost", "dial a name that it has"),
+    "another address": ("127.0.0.1", "dial a name that it has"),
+}
+"""What is wrong with it: what the error says, and what it advises."""
+
+
+def bad_certificate(authority: trustme.CA, kind: str) -> ssl.SSLContext:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day = datetime.timedelta(days=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if kind == "self-signed":
+        # The authority's own: nobody but itself has signed it.
+        with authority.cert_pem.tempfile() as cert, authority.private_key_pem.tempfile() as key:
+            context.load_cert_chain(cert, key)
+        return context
+    names = ("localhost", "127.0.0.1")
+    options: dict[str, Any] = {}
+    if kind == "expired":
+        options = {"not_before": now - 2 * day, "not_after": now - day}
+    elif kind == "not yet valid":
+        options = {"not_before": now + day, "not_after": now + 2 * day}
+    elif kind.startswith("another"):
+        names = ("other.example", "192.0.2.1")
+    authority.issue_cert(*names, **options).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("kind", BAD_CERTIFICATES)
+def test_a_bad_certificate_is_final_and_the_error_says_what_to_do(
+    make_server: MakeServer, make_client: MakeClient, certificates: Certificates, kind: str
+) -> None:
+    server = make_server(ssl_context=bad_certificate(certificates.authority, kind))
+    unknown = kind in ("self-signed", "unknown authority")
+    trusted = None if unknown else certificates.client()
+    host = "localhost" if kind == "another name" else "127.0.0.1"
+    with FaultProxy(server.url) as proxy:
+        client = make_client(
+            f"wss://{host}:{proxy.port}/", reconnect=True, backoff=QUICK, ssl_context=trusted
+        )
+        with pytest.raises(ConnectionError) as caught:
+            client.connect("ann")
+        assert proxy.accepted == 1
+    text = str(caught.value)
+    assert "is not trusted" in text
+    for part in BAD_CERTIFICATES[kind]:
+        assert part in text
+    assert client.status == WSE_STATUS.OFFLINE
 
 
 def test_31_a_certificate_check_that_fails_after_a_lost_link_is_final_too(

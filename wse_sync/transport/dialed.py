@@ -26,6 +26,7 @@ from .bounded import Bounded, TooLong
 from .bucket import Bucket
 from .dialing import Dialer, DialFailed, refused, shown
 from .stream import open_stream
+from .tls import client_context, distrust
 
 __all__ = ["DialedTransport", "NetworkDialer"]
 
@@ -83,6 +84,8 @@ class NetworkDialer(Dialer):
         try:
             if not _LIBRARYS_OWN.intersection(given) and not _has_proxy(url):
                 given["socket"] = self._open(url, timeout, ssl_context)
+            if ssl_context is None and "sslopt" not in given and url.startswith("wss:"):
+                ssl_context = client_context()
             given["sslopt"] = _ssl_options(ssl_context, given.get("sslopt"))
             ws = websocket.create_connection(url, **given)
             if ws.getstatus() != _SWITCHING_PROTOCOLS:  # one redirect too many
@@ -97,7 +100,7 @@ class NetworkDialer(Dialer):
             raise refused(url, error.status, str(error).encode()) from error
         except ssl.SSLCertVerificationError as error:
             raise DialFailed(
-                f"the certificate of {shown(url)} is not trusted: {error.verify_message}",
+                f"the certificate of {shown(url)} is not trusted: {distrust(error)}",
                 final=True,
             ) from error
         except Exception as error:  # the library lets others out, like those of http.cookies
@@ -133,7 +136,7 @@ class NetworkDialer(Dialer):
                 sock.settimeout(timeout)
                 sock.connect(address)
                 if parts.scheme == "wss":
-                    context = ssl_context or ssl.create_default_context()
+                    context = ssl_context or client_context()
                     sock = context.wrap_socket(
                         sock, server_hostname=parts.hostname, do_handshake_on_connect=False
                     )
