@@ -35,6 +35,9 @@ class Challenge(NamedTuple):
     quest: Any
     response: Any
 
+    def __repr__(self) -> str:
+        return "<Challenge>"  # for logs: both may be secrets
+
 
 class AuthRequest:
     """Somebody wants in; decide with :meth:`accept` or :meth:`refuse`.

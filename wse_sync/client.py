@@ -31,8 +31,7 @@ from .link import Link
 from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
-from .target import Target, check_meta, check_url
-from .transport.dialing import shown
+from .target import Target, check_meta, check_url, shown
 from .transport.tls import warn_of_gaps
 
 __all__ = ["WseClient"]

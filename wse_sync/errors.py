@@ -18,6 +18,9 @@ __all__ = [
 ]
 
 
+_SHOWN = frozenset({"closed", "disconnected", "messages", "rp", "status"})
+
+
 class WseError(Exception):
     """Something failed; ``code`` says what.
 
@@ -47,7 +50,9 @@ class WseError(Exception):
         return ": ".join(parts)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.code!r}, {self.details!r}, {self.message!r})"
+        # Peers send payloads along in the details, so only what we put there is shown.
+        details = {key: value if key in _SHOWN else ... for key, value in self.details.items()}
+        return f"{type(self).__name__}({self.code!r}, {details!r}, {self.message!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.details, self.message)

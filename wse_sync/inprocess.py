@@ -22,8 +22,9 @@ from urllib.parse import unquote, urlsplit
 
 from .checks import bad_value
 from .constants import WSE_ERROR
+from .target import shown
 from .transport import dialing, memory
-from .transport.dialing import Dialer, DialFailed, refused, shown
+from .transport.dialing import Dialer, DialFailed, refused
 from .wsgi import LATER, TRANSPORT
 
 __all__ = ["Place", "WsgiApp"]

@@ -276,8 +276,14 @@ class _Request(WSGIRequestHandler):
         finally:
             super().finish()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        _log.debug(f"%s {format}", self._visitor.address, *args)
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        # Without the query: it may be a token.
+        path = str(getattr(self, "path", "")).partition("?")[0]
+        _log.debug("%s asked for %.200r: %s", self._visitor.address, path, code)
+
+    def log_error(self, format: str, *args: Any) -> None:
+        # Of a request that cannot be read: the base class would quote it.
+        _log.debug("a request of %s cannot be read", self._visitor.address)
 
 
 class _Lines:

@@ -1,4 +1,4 @@
-"""Where a client goes, and as whom."""
+"""Where a client goes, and as whom; and how much of that others may see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from .checks import bad_type, bad_value
 from .constants import WSE_ERROR
 
-__all__ = ["Target", "check_meta", "check_url"]
+__all__ = ["Target", "check_meta", "check_url", "shown"]
 
 
 class Target(NamedTuple):
@@ -17,6 +17,15 @@ class Target(NamedTuple):
     url: str
     identity: Any
     meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Target {shown(self.url)}>"
+
+
+def shown(url: str) -> str:
+    """A URL for people and logs: without user, password and query, which may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def check_url(url: str) -> str:
@@ -28,8 +37,10 @@ def check_url(url: str) -> str:
     except (ValueError, AttributeError, TypeError):
         good = False
     if not good:
+        # Nobody knows which part is what: what may be a secret is left out all the same.
+        visible = str(url).partition("?")[0].rpartition("@")[2]
         raise bad_value(
-            f"{url!r} is no WebSocket URL; write ws://host:port/path, or wss://",
+            f"{visible!r} is no WebSocket URL; write ws://host:port/path, or wss://",
             WSE_ERROR.WS_CLIENT_ERROR,
         )
     return url

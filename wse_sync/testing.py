@@ -25,8 +25,7 @@ from .link import Link
 from .loop import loop
 from .server import WseServer
 from .sessions import WseConnection
-from .target import check_url
-from .transport.dialing import shown
+from .target import check_url, shown
 from .transport.memory import MemoryStream
 
 __all__ = ["TestServer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 
 from wse_sync import AuthRequest, WseConnection, WseIdentity, WseServer
@@ -11,7 +12,7 @@ PEOPLE = {"ann": "sesame", "bob": "mellon"}
 
 def identify(auth: AuthRequest) -> None:
     name, password = auth.identity["name"], auth.identity["password"]
-    if PEOPLE.get(name) == password:
+    if name in PEOPLE and hmac.compare_digest(PEOPLE[name].encode(), password.encode()):
         auth.accept(name, f"hello, {name}")
     else:
         auth.refuse()

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from wse_sync.target import shown
 from wse_sync.transport import dialing
 from wse_sync.transport.dialed import NetworkDialer
-from wse_sync.transport.dialing import DialFailed, find_place, origin_of, refused, shown
+from wse_sync.transport.dialing import DialFailed, find_place, origin_of, refused
 
 HERE = "ws://hub.example/ws"
 

@@ -324,6 +324,7 @@ class Delivery:
         """Whether the other side can have so many frames, and no fewer than ``least``."""
         is_count = isinstance(count, int) and not isinstance(count, bool)
         if not self.is_session or not is_count or not least <= count <= self._written:
+            told = f"{count!r:.40}" if is_count else type(count).__name__
             raise WseError(
-                WSE_ERROR.PROTOCOL_VIOLATION, message=f"{count!r:.40} is no count of frames here"
+                WSE_ERROR.PROTOCOL_VIOLATION, message=f"{told} is no count of frames here"
             )

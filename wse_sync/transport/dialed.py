@@ -20,11 +20,12 @@ import websocket
 
 from ..constants import WSE_REASON
 from ..protocol import Data
+from ..target import shown
 from . import framing
 from .base import Glance, LinkLost, Stream, Transport
 from .bounded import Bounded, TooLong
 from .bucket import Bucket
-from .dialing import Dialer, DialFailed, refused, shown
+from .dialing import Dialer, DialFailed, refused
 from .stream import open_stream
 from .tls import client_context, distrust
 

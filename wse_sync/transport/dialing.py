@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..target import shown
 from .base import Transport
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "give_back",
     "origin_of",
     "refused",
-    "shown",
     "take_place",
 ]
 
@@ -89,12 +89,6 @@ def refused(url: str, status: int, body: bytes = b"") -> DialFailed:
     return DialFailed(
         f"{shown(url)} answered with HTTP status {status}{said}", final=final, status=status
     )
-
-
-def shown(url: str) -> str:
-    """A URL for people and logs: without user, password and query, which may be secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 #: Gets whoever dials, and makes the dialer of an attempt.
