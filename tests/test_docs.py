@@ -64,15 +64,15 @@ TESTED = {
 
 # What other modules of the package need, so that it is public there and nowhere else.
 NOT_FOR_USERS = {
-    "WseServer": "admit dismiss reopen links end_connections is_closing send_to arguments"
+    "WseServer": "renew admit dismiss reopen links end_connections is_closing send_to arguments"
     " settle_error settle_ignored check_size report last_resort open_link readers_serve run_handler"
     " happened report_from_signal",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
-    " open_link readers_serve run_handler",
+    " renew open_link readers_serve run_handler",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "meter run end expire enter part shut ask ask_no_more take_over send_packed"
-    " forget receive receive_late await_room violated faulted report attach resume detach"
+    " forget disown receive receive_late await_room violated faulted report attach resume detach"
     " report_lost respond settle_acks tell endpoint lane link peer session",
     "Backoff": "initial factor maximum",
     "Protocol": "",

@@ -24,7 +24,17 @@ import wse_sync
 LAYERS = (
     (
         "words",
-        ("clock", "errors", "constants", "checks", "challenges", "backoff", "target", "tokens"),
+        (
+            "clock",
+            "errors",
+            "constants",
+            "checks",
+            "challenges",
+            "backoff",
+            "target",
+            "tokens",
+            "forks",
+        ),
     ),
     ("protocol", ("protocol",)),
     ("core", ("core.",)),
@@ -62,6 +72,7 @@ LAYERS = (
             "auth",
             "sessions",
             "farewell",
+            "conversation",
         ),
     ),
     ("entry", ("script", "hosts", "wsgi", "standalone", "inprocess")),

@@ -20,14 +20,14 @@ from . import clock
 from .backoff import Backoff
 from .checks import check_seconds
 from .connection import DEFAULT, KEEP, Connection
-from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON, WSE_STATUS
-from .core.delivery import Outgoing
+from .constants import WSE_ERROR, WSE_REASON, WSE_STATUS
+from .conversation import ClientConnection
 from .core.peer import Message
 from .endpoint import Endpoint
 from .errors import WseConnectionError, WseError
+from .forks import renew_in_children
 from .interrupts import aside
 from .life import Life
-from .link import Link
 from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
@@ -113,13 +113,24 @@ class WseClient(Endpoint):
         self.when = ClientSignals(self.report, self.last_resort)
         #: Answers the server's quest.
         self.solver: Callable[[Any], Any] | None = None
-        self.connection = _ClientConnection(self)
+        self._target = Target(check_url(url), "", {})
+        self._begin_idle()
+        renew_in_children(self)
+
+    def _begin_idle(self) -> None:
+        """The state of a client that has not connected yet."""
+        self.connection = ClientConnection(self)
         self._state = threading.Condition()
         self._status = WSE_STATUS.IDLE
         #: Our id at the server, as it told us last; None if it did not.
         self.cid: str | None = None
-        self._target = Target(check_url(url), "", {})
         self._life: Life | None = None
+
+    def renew(self) -> None:
+        """In the child of a fork: what it is connected to, only the parent is."""
+        self.connection.disown()
+        super().renew()
+        self._begin_idle()
 
     # Life
 
@@ -362,41 +373,3 @@ class WseClient(Endpoint):
 
     def __repr__(self) -> str:
         return f"<WseClient {self.status} {shown(self.url)}>"
-
-
-class _ClientConnection(Connection):
-    """The client's one connection, with a ``repr`` for logs."""
-
-    def __init__(self, client: WseClient) -> None:
-        super().__init__(client, waits_for_room=True)
-        self._client = client
-
-    def _outlives(self, verdict: tuple[int, str] | None) -> bool:
-        return self._client.reconnect and (verdict is None or verdict[0] in RETRY_CODES)
-
-    def _crowded(self, link: Link) -> None:
-        """Whoever sends next waits."""
-
-    def _overrun(self) -> None:
-        """Whoever wanted to send is told."""
-
-    def _has_queue_room(self, frame: Outgoing) -> bool:
-        if frame.is_answer:
-            return True  # nobody can be told; the calls that are served are bounded themselves
-        session = self.session
-        fits = session.waiting_bytes + len(frame.data) <= self._client.max_queue_bytes
-        return fits and session.waits_for_fewer(self._client.limits.max_frames)
-
-    def _why_not_ready(self) -> str:
-        if self._state == "suspended":
-            limits = self._client.limits
-            return (
-                f"max_queue_bytes ({self._client.max_queue_bytes}) or resume_buffer_frames"
-                f" ({limits.max_frames}) wait for a link already"
-            )
-        if self._client.status is WSE_STATUS.READY:
-            return "the link has just been lost"
-        return f"the client is {self._client.status}: connect() first"
-
-    def __repr__(self) -> str:
-        return repr(self._client)

@@ -76,12 +76,18 @@ class Endpoint(abc.ABC):
         self.limits = Limits(resume_buffer_bytes, resume_buffer_frames)
         self.debug = debug
         self.log = log
+        self._max_workers = max_workers
         self.workers = Workers(max_workers)
         #: Packs and routes the frames of every connection.
         self.peer = Peer(self.protocol)
         #: Messages of the other side.
         self.channel = Channel(self.peer.check_type)
         self.procedures = Procedures(self.peer.check_type)
+
+    def renew(self) -> None:
+        """In the child of a fork: its threads are those of the parent. Handlers stay."""
+        self.workers.retire()
+        self.workers = Workers(self._max_workers)
 
     @overload
     def register(self, name: Any, handler: HandlerT) -> HandlerT: ...

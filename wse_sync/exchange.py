@@ -134,6 +134,17 @@ class Exchange(Sender):
         self.session = Delivery()
         return self._callers.take_all(), session.lost_messages(unwritten=True)
 
+    def disown(self) -> None:
+        """In the child of a fork: the link is that of the parent, and nothing can be sent here.
+
+        The locks may be held by threads that are not in the child.
+        """
+        self._lock = Lock()
+        self._receiving = Lock()
+        self._callers = Callers()
+        self._room = None
+        self._leave("closed")
+
     def report_lost(self, messages: dict[Any, int]) -> None:
         """Tells the application which messages may not have arrived."""
         if messages:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .constants import WSE_REASON
@@ -95,6 +95,11 @@ class Registry:
         self._suspended: dict[WseConnection, None] = {}  # the oldest first
         self._sessions: dict[bytes, WseConnection] = {}
         self.clients: Mapping[Any, WseIdentity] = View(self._clients)
+
+    @property
+    def known(self) -> Collection[WseConnection]:
+        """The same as :meth:`connections`, for whoever is alone and may find the lock held."""
+        return self._connections
 
     def connections(self) -> list[WseConnection]:
         """Everybody who was let in, those without a link included."""

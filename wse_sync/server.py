@@ -24,6 +24,7 @@ from .constants import WSE_ERROR
 from .errors import WseError
 from .expiry import Expiries
 from .farewell import LAST_WAIT, part, part_later
+from .forks import renew_in_children
 from .interrupts import aside, sigterm_interrupts
 from .link import Link
 from .loop import loop
@@ -167,18 +168,31 @@ class WseServer(Audience):
         self.trusted_hops = check_hops(trusted_hops)
         #: What each connection may bring.
         self.rate_limit = check_rate(rate_limit)
-        self.strangers = Strangers(self.log, max_unauthenticated, max_unauthenticated_per_address)
+        self._most_strangers = max_unauthenticated, max_unauthenticated_per_address
         self.origins = parse_origins(origins)
         #: The signals.
         self.when = ServerSignals(self.report_from_signal, self.last_resort)
-        self.registry = Registry(self)
-        self.expiries = Expiries()
         self._asked_port = port
+        self._begin()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        """The state of a server that has not started yet."""
+        self.registry = Registry(self)
+        self.strangers = Strangers(self.log, *self._most_strangers)
+        self.expiries = Expiries()
         self._lock = threading.Lock()
         self._arrivals: set[WseConnection] = set()
         self._listener: Listener | None = None
         self._closing = False
         self._closed = threading.Event()
+
+    def renew(self) -> None:
+        """In the child of a fork: its connections are those of the parent, and closed here."""
+        for connection in self._arrivals.union(self.registry.known):
+            connection.disown()
+        super().renew()
+        self._begin()
 
     # Life
 

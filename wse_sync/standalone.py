@@ -22,6 +22,7 @@ from typing import IO, Any, cast
 from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
+from .forks import keep_from_children
 from .loop import loop
 from .wsgi import LATER, OWN_SOCKET, UPGRADED
 
@@ -67,6 +68,7 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self._socket.setblocking(False)
+        keep_from_children(self._socket)
         self.port = int(self._socket.getsockname()[1])
         #: What every environ of this listener begins with.
         self.base_environ = {

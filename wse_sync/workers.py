@@ -217,6 +217,11 @@ class Workers:
             with self._lock:
                 self._joiners.remove(threading.current_thread())
 
+    def retire(self) -> None:
+        """In the child of a fork: the thread that is in it ends when its task does."""
+        self._lock = threading.Lock()
+        self._joiners.append(threading.current_thread())
+
     def _hire(self, task: Task, reads: bool) -> None:
         worker = _Worker(self._work)
         worker.task, worker.reads = task, reads

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import clock
+from ..forks import keep_from_children
 from .base import AT_ONCE, Bytes, LinkLost, Stream
 
 __all__ = ["SocketStream", "WaitingStream", "open_stream"]
@@ -50,6 +51,7 @@ class SocketStream(Stream):
         self._closed = False
         self._poll: Any = None  # made by the first who looks whether something has come
         self.last_received = clock.monotonic()
+        keep_from_children(sock)
         self._prepare()
 
     def _prepare(self) -> None:
