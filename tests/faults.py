@@ -41,6 +41,7 @@ class End:
         self.finished = False  # we sent it a FIN
         self.stalled = False  # it is not read from
         self.held_open = False  # it gets no FIN
+        self.held_back = False  # its unsent bytes wait
 
 
 class Link:
@@ -61,6 +62,8 @@ class Link:
 class FaultProxy:
     """Listens on a free port of 127.0.0.1 and forwards to the host and port of a URL.
 
+    `source` is the address that it forwards from; it may be set anew as well.
+
     Args:
         target: where to; may be set anew at any time, for later links.
         listening: with False the port is taken but refuses, until `listen()`.
@@ -68,6 +71,7 @@ class FaultProxy:
 
     def __init__(self, target: str, *, listening: bool = True) -> None:
         self.target = target
+        self.source: str | None = None
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -245,7 +249,8 @@ class FaultProxy:
                 _reset(near)
                 return
             try:
-                far = socket.create_connection(_address(self.target))
+                source = None if self.source is None else (self.source, 0)
+                far = socket.create_connection(_address(self.target), source_address=source)
             except OSError:
                 _reset(near)
                 return
@@ -273,7 +278,7 @@ class FaultProxy:
             if data and not link.discards and not target.finished:
                 target.unsent = data
                 self._took(link, len(data))
-        if target.unsent:
+        if target.unsent and not target.held_back:
             sent = _write(target.sock, target.unsent)
             target.unsent = target.unsent[sent:]
             with self._changed:
@@ -298,7 +303,7 @@ class FaultProxy:
             readable = link.discards or not source.stalled
             if readable and not target.unsent and not source.at_eof:
                 wanted |= selectors.EVENT_READ
-            if source.unsent and not target.stalled:
+            if source.unsent and not target.stalled and not source.held_back:
                 wanted |= selectors.EVENT_WRITE
             self._select_for(source.sock, wanted, link)
 

@@ -142,14 +142,18 @@ class Talker:
     def talk(self, stop: threading.Event) -> None:
         """Talks until it is told to stop; then waits for the answers."""
         while not stop.is_set():
-            self.say()
-            if self._chance.random() < 0.2:
-                expected, payload = self._next_call()
-                assert self._end.call("work", payload) == expected
-            else:
-                self.submit()
-            self.check(OPEN_CALLS)
+            self.turn()
         self.check()
+
+    def turn(self) -> None:
+        """Some messages and a call; waits for answers if there are too many to wait for."""
+        self.say()
+        if self._chance.random() < 0.2:
+            expected, payload = self._next_call()
+            assert self._end.call("work", payload) == expected
+        else:
+            self.submit()
+        self.check(OPEN_CALLS)
 
     def say(self) -> None:
         """Sends some messages."""
