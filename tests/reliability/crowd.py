@@ -181,12 +181,12 @@ class Crowd:
 
     def figures(self) -> dict[str, int]:
         """What it did so far; raises what went wrong."""
-        self.chorus.check()
+        wrong = self.wrong.items + self.book.faults
+        assert not wrong, wrong
         for thread in self._threads:
             if not thread.is_alive():
                 thread.result()
-        wrong = self.wrong.items + self.book.faults
-        assert not wrong, wrong
+        self.chorus.check()
         messages, calls = self.chorus.sent
         return {"messages": messages, "calls": calls, "moves": self._moves}
 

@@ -89,9 +89,9 @@ class Host:
 
     def figures(self) -> dict[str, int]:
         """What it did so far; raises what went wrong."""
-        self._chorus.check()
         wrong = self._wrong.items + self._book.faults
         assert not wrong, wrong
+        self._chorus.check()
         messages, calls = self._chorus.sent
         return {
             "messages": messages,
@@ -156,6 +156,8 @@ class Host:
         self._returns += 1
 
     def _ended(self, conn: WseConnection, code: int, reason: str) -> None:
+        if conn.conn_id in self._talkers:
+            self._wrong.add(f"{conn} ended with {code} {reason}, and had not taken leave")
         if not conn.cid.startswith(SLOW):
             self._ends[code, reason] += 1
 
