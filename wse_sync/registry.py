@@ -111,8 +111,9 @@ class Registry:
 
         Returns:
             Its user, whether it is the first connection of the user, and the one that has to go:
-            one without a link, or the oldest. That is this one, and it is not entered, if its
-            client comes back on a newer link.
+            one without a link, or the oldest. That is this one, and it is not entered, if it
+            arrived before the latest link of the other, and its client dials again: it may have
+            done so already, and be the other, while this hi was on its way.
         """
         with self._lock:
             client = self._clients.get(connection.cid)
@@ -125,7 +126,7 @@ class Registry:
                 others = list(client.connections.values())
                 away = [other for other in others if other in self._suspended]
                 evicted = (away or others)[0]
-                if connection.admission.returns and connection.arrived < evicted.claimed:
+                if connection.admission.wants_session and connection.arrived < evicted.claimed:
                     return client, False, connection
                 del client.connections[evicted.conn_id]
                 self._forget(evicted)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import MakeClient, MakeRawClient, MakeServer
+from tests.conftest import Connect, MakeClient, MakeRawClient, MakeServer
 from tests.core.protocols import BaseProtocol, NumberProtocol
 from tests.support import (
     PATIENCE,
@@ -838,6 +838,25 @@ def test_41_of_two_links_that_race_for_one_session_exactly_one_gets_it(
     expected += ["suspended"] * (state == "suspended")
     assert sorted(told.wait_for(len(expected))) == expected
     assert len(server.clients["ann"].conns) == devices
+
+
+def test_41_a_hi_that_comes_late_does_not_push_out_the_client_that_dialed_again(
+    make_server: MakeServer, make_raw_client: MakeRawClient, connect: Connect
+) -> None:
+    server = make_server()
+    told = story(server)
+    late, device = make_raw_client(server), make_raw_client(server)
+    client = connect(server, reconnect=True)
+    told.wait_for(2)
+    conn = connection_of(server)
+    # What the client sent on a link that it has given up, and the network has not.
+    late.begin("ann")
+    assert late.recv_close() == (1006, "")
+    assert connection_of(server) is conn
+    assert told.items == ["joined", "connected"]
+    # Who does not come back by itself may be another device, and this is its only attempt.
+    device.login("ann")
+    assert client.wait(PATIENCE)
 
 
 def test_41_of_many_links_that_race_at_once_exactly_one_gets_the_session(

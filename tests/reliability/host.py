@@ -53,6 +53,8 @@ class Host:
             auth_timeout=None,
             resume_window=3600.0,
             max_connections=4 * clients,
+            max_unauthenticated=4 * clients,
+            max_unauthenticated_per_address=4 * clients,
             max_queue_bytes=MAX_QUEUE_BYTES,
             **HEARTBEAT,
         )

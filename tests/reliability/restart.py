@@ -61,10 +61,16 @@ class Noted(Backoff):
 
 
 class Served:
-    """A server in a process of its own."""
+    """A server in a process of its own, for so many clients of one address."""
 
-    def __init__(self, port: int = 0) -> None:
-        self._server = WseServer(accept_all, host=HOST, port=port)
+    def __init__(self, clients: int, port: int = 0) -> None:
+        self._server = WseServer(
+            accept_all,
+            host=HOST,
+            port=port,
+            max_unauthenticated=clients,
+            max_unauthenticated_per_address=clients,
+        )
         self._server.register("echo", lambda conn, payload: payload)
         self._server.start()
         #: Since when it listens, by the clock that all processes share.
@@ -207,7 +213,7 @@ def restart(clients: int, backoff: Backoff, outage: float, failures: int = 0) ->
         failures: Nor does it end before each client has failed so often to connect.
     """
     with ExitStack() as stack:
-        first = stack.enter_context(Remote(Served))
+        first = stack.enter_context(Remote(Served, clients))
         first.ready()
         port = first.do("port")
         devices = stack.enter_context(Remote(Devices, f"ws://{HOST}:{port}/", clients, backoff))
@@ -220,7 +226,7 @@ def restart(clients: int, backoff: Backoff, outage: float, failures: int = 0) ->
         killed = time.monotonic()
         time.sleep(outage)
         devices.do("wait_until_failed", failures)
-        second = stack.enter_context(Remote(Served, port))
+        second = stack.enter_context(Remote(Served, clients, port))
         second.ready()
         up = second.do("up")
         devices.do("wait_until_back")
