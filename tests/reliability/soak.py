@@ -8,7 +8,8 @@ and start again; others do not read. It fails
 
 - if a message was lost, came twice or out of order, a procedure ran twice, or a call got another
   one's result; if an error or end came that is not explained;
-- if at the end, when everybody has left, a thread or a descriptor is left at either side;
+- if at the end, when everybody has left, a thread, a descriptor or more than 1,000 objects
+  are left at either side;
 - if memory grows. The first third of the time is for it to become what it will be. Through the
   samples of the rest goes a line (least squares). It grows, if its growth is more than twice its
   standard error, and also more than 2 MiB, or more than 2 % of all.
@@ -34,6 +35,7 @@ __all__ = ["Soaked", "soak"]
 MEBI = 2**20
 LONGEST = 12.0  # s of a stall; twice of what the heartbeat puts up with
 SAMPLES = 120
+KEPT = 1000  # objects; Python itself keeps some
 NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
 
@@ -43,7 +45,7 @@ class Soaked(NamedTuple):
 
     Attributes:
         figures: How often what happened.
-        trends: Of the memory of each process.
+        trends: Of the memory of each process, after the first third of the time.
         last: What each took last, with everybody there.
         rest: What each took before anybody came, and when all had left.
     """
@@ -60,6 +62,14 @@ class Soaked(NamedTuple):
             for name, line in self.trends.items()
             if line.growth > 2 * line.error
             and line.growth > max(bound, 0.02 * self.last[name].resident_bytes)
+        ]
+
+    def keeps(self) -> list[str]:
+        """Which processes have kept objects of those who have left."""
+        return [
+            name
+            for name, taken in self.rest.items()
+            if taken["after"].objects > taken["before"].objects + KEPT
         ]
 
 
@@ -151,9 +161,10 @@ def main() -> int:
             f"{name}: {_brief(soaked.last[name])}; "
             f"{line.growth / MEBI:+.2f} MiB, standard error {line.error / MEBI:.2f} MiB"
         )
-    grows = soaked.grows()
+    grows, keeps = soaked.grows(), soaked.keeps()
     say(f"memory grows: {', '.join(grows)}" if grows else "memory is flat")
-    return bool(grows)
+    say(f"objects are left: {', '.join(keeps)}" if keeps else "nothing is left")
+    return bool(grows or keeps)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""The soak in its short form."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from tests.reliability.soak import MEBI, soak
+
+SECONDS = 105.0
+"""With coming and leaving it is two minutes; after that pytest would show where a test hangs."""
+CLIENTS = 40
+BOUND = 16 * MEBI
+"""Memory is not flat yet. What is left of each message or link is seen by the number of objects."""
+
+_log = logging.getLogger(__name__)
+
+
+def test_37_45_two_minutes_of_everything_at_once_break_and_leave_nothing() -> None:
+    seed = random.SystemRandom().randrange(10**9)
+    try:
+        soaked = soak(SECONDS, CLIENTS, 20.0, seed, _log.info)
+    except Exception as error:
+        raise AssertionError(f"with the seed {seed}") from error
+    assert not soaked.grows(BOUND), soaked
+    assert not soaked.keeps(), soaked
+    # Each of these was there, or it was no test of it.
+    assert all(soaked.figures.values()), soaked.figures
