@@ -32,7 +32,7 @@ from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
 from .target import Target, check_meta, check_url, shown
-from .transport.tls import warn_of_gaps
+from .transport.tls import examined
 
 __all__ = ["WseClient"]
 
@@ -60,8 +60,7 @@ class WseClient(Endpoint):
         resume_buffer_bytes: What was sent is kept until the server has it, up to so much; then
             ``send`` waits. Only with ``reconnect=True``.
         resume_buffer_frames: Likewise, so many messages, calls and answers.
-        ssl_context: For ``wss``; None checks with the authorities of the system. The log says what
-            one of yours leaves open.
+        ssl_context: For ``wss``; None checks with the authorities of the system.
         ws_options: For ``websocket.create_connection``: ``header``, ``cookie``,
             ``http_proxy_host``…
         debug: Sends tracebacks of failed procedures to the other side.
@@ -106,8 +105,7 @@ class WseClient(Endpoint):
         self.reconnect = reconnect
         self.backoff = backoff or Backoff()
         self.connect_timeout = connect_timeout
-        self.ssl_context = ssl_context
-        warn_of_gaps(ssl_context, self.log, checks_host=True)
+        self.ssl_context = examined(ssl_context, self.log, checks_host=True)
         self.ws_options = dict(ws_options or {})
         #: The signals.
         self.when = ClientSignals(self.report, self.last_resort)

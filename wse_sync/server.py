@@ -34,7 +34,7 @@ from .registry import Registry
 from .sessions import WseConnection
 from .signals import ServerSignals
 from .strangers import Strangers
-from .transport.tls import warn_of_gaps
+from .transport.tls import examined
 from .wsgi import answer, parse_origins
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ class WseServer(Audience):
         self.host = host
         self.path = path
         self.http_app = http_app
-        self.ssl_context = ssl_context
-        warn_of_gaps(ssl_context, self.log)
+        self.ssl_context = examined(ssl_context, self.log)
         #: How many devices a user may have; with one more the oldest has to go.
         self.conn_per_user = conn_per_user
         self.auth_timeout = auth_timeout

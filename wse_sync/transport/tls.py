@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 
-__all__ = ["client_context", "distrust", "warn_of_gaps"]
+__all__ = ["client_context", "distrust", "examined"]
 
 _LEAST = ssl.TLSVersion.TLSv1_2
 
@@ -40,10 +40,10 @@ def distrust(error: ssl.SSLCertVerificationError) -> str:
     return told if advice is None else f"{told}; {advice}"
 
 
-def warn_of_gaps(
+def examined(
     context: ssl.SSLContext | None, log: logging.Logger, *, checks_host: bool = False
-) -> None:
-    """Says in the log what a context permits that it should not.
+) -> ssl.SSLContext | None:
+    """A context as it was given; says in the log what it permits that it should not.
 
     Args:
         context: That a user brought; None: there is none.
@@ -51,7 +51,7 @@ def warn_of_gaps(
         checks_host: Whether it has to check who is at the other end, as that of a client has to.
     """
     if context is None:
-        return
+        return None
     if context.minimum_version < _LEAST:
         log.warning(
             "ssl_context permits versions of TLS that are broken: set"
@@ -62,3 +62,4 @@ def warn_of_gaps(
             "ssl_context checks no certificate, or not whose it is: anyone on the way can read and"
             " change everything"
         )
+    return context
