@@ -1,8 +1,11 @@
 """A listener for the WSGI entry: a thread that accepts, and a thread for each connection.
 
 The listener's thread only accepts. TLS and the HTTP request happen in the connection's thread,
-within ``auth_timeout``, so that nobody who is slow keeps others waiting. ``Listener._lock`` guards
-who has been accepted; nothing is taken under it.
+within ``auth_timeout``, so that nobody who is slow keeps others waiting. Threads are bounded. When
+few are left, whoever has been sending his request for the longest gives his up for the newcomer: a
+client that means it has sent all of it within a moment. So however many strangers are slow, they
+keep nobody out, unless they come by the thousand in each second. ``Listener._lock`` guards who has
+been accepted; nothing is taken under it.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ _numbers = itertools.count(1)
 _BACKLOG = 1024
 _BUFFER_BYTES = 1024  # for reading the request
 _MAX_HEADERS_BYTES = 64 * 1024  # of one request; http.client would take a hundred times as much
+_LEAVING = 50  # threads that may still be about to end when others take their places
 _PAUSE = 0.1  # s without accepting when the system has no descriptor or thread left
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -46,8 +50,10 @@ class Listener:
         host: Where to listen.
         port: Likewise; 0 is a free one.
         ssl_context: For TLS.
-        request_timeout: For TLS and the headers, in seconds; None: no limit.
-        max_visitors: How many connections may be open; one more is closed without a word.
+        request_timeout: For TLS and the headers, in seconds; None: no limit. Also for each read and
+            write of the app's.
+        max_visitors: How many connections may be open; one more is closed without a word. From 50
+            fewer on, slow requests are.
 
     Raises:
         OSError: The address is taken, or not ours to take.
@@ -81,11 +87,12 @@ class Listener:
             **({} if ssl_context is None else {"HTTPS": "on"}),
         }
         self._max_visitors = max_visitors
-        self._full = self._short = False
+        self._few = self._short = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
         self._visitors: dict[_Visitor, threading.Thread] = {}
+        self._reading: dict[_Visitor, None] = {}  # those of them that send a request, oldest first
         self._thread = threading.Thread(
             target=self._accept_all, name=f"wse-listener-{self.port}", daemon=True
         )
@@ -133,6 +140,7 @@ class Listener:
                     if not self._short:  # once each time it comes to that
                         _log.warning("cannot accept connections for the moment: %s", error)
                     self._short = True
+                    self._give_up_slowest(len(self._reading) // 2 + 1)
                     self._stopped.wait(_PAUSE)
                 else:
                     self._short = False
@@ -142,7 +150,7 @@ class Listener:
             sock, address = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        if self._is_full():
+        if not self._has_room():
             sock.close()
             return
         visitor = _Visitor(self, sock, str(address[0]))
@@ -151,20 +159,42 @@ class Listener:
         )
         with self._lock:
             self._visitors[visitor] = thread
+            self._reading[visitor] = None
         try:
             thread.start()
         except RuntimeError:
             self._forget(visitor)
             raise
 
-    def _is_full(self) -> bool:
-        """Whether there is no thread for one more; says so once each time it comes to that."""
+    def _has_room(self) -> bool:
+        """Whether there is a thread for one more; says once each time that they become few."""
+        count = len(self._visitors)
+        few = count >= self._max_visitors - _LEAVING
+        if few:
+            self._give_up_slowest()
+        if few and not self._few:
+            _log.warning(
+                "%d connections are open: slow requests are given up, and with %d of them newcomers"
+                " are turned away",
+                count,
+                self._max_visitors,
+            )
+        self._few = few
+        return count < self._max_visitors
+
+    def _give_up_slowest(self, count: int = 1) -> None:
+        """Cuts those who have been sending their requests for the longest, so many or all."""
         with self._lock:
-            full = len(self._visitors) >= self._max_visitors
-        if full and not self._full:
-            _log.warning("%d connections are open, others are turned away", self._max_visitors)
-        self._full = full
-        return full
+            slowest = list(itertools.islice(self._reading, count))
+            for visitor in slowest:
+                del self._reading[visitor]
+        for visitor in slowest:
+            visitor.cut()
+
+    def has_read(self, visitor: _Visitor) -> bool:
+        """Notes that a request is there; False if it was given up just before."""
+        with self._lock:
+            return visitor in self._reading and self._reading.pop(visitor) is None
 
     def _serve(self, visitor: _Visitor) -> None:
         """The thread of one connection."""
@@ -181,6 +211,7 @@ class Listener:
         visitor.close()
         with self._lock:
             self._visitors.pop(visitor, None)
+            self._reading.pop(visitor, None)
 
 
 class _Visitor:
@@ -193,7 +224,9 @@ class _Visitor:
         self._listener = listener
         #: What serves the connection that the request has become.
         self.later: list[Callable[[], None]] = []
-        sock.setblocking(True)
+        # A WebSocket has none; an app that waits for the rest of a request, or for somebody to read
+        # its answer, does not do so for ever.
+        sock.settimeout(listener.request_timeout)
 
     def run(self) -> None:
         """Reads the request and has it answered; then serves what it has become, if anything."""
@@ -257,7 +290,8 @@ class _Request(WSGIRequestHandler):
             self.rfile = lines.file
         # http.client takes the end of the stream for that of the headers. What has been cut is no
         # request (RFC 9112, 8): nobody is there for an answer, or somebody would get a wrong one.
-        self._parsed = parsed and lines.last in (b"\r\n", b"\n")
+        whole = parsed and lines.last in (b"\r\n", b"\n")
+        self._parsed = whole and self._listener.has_read(self._visitor)
 
     def finish(self) -> None:
         """Not yet: the files are needed for the answer."""

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import clock
 from .addresses import network_of
@@ -75,16 +75,14 @@ class Strangers:
         network = network_of(address)
         with self._lock:
             if len(self._places) >= self._most:
-                line: tuple[object, ...] = (_OF_ALL, self._most)
+                line: tuple[Any, ...] = (_OF_ALL, self._most)
             elif network and self._counts[network] >= self._most_of_one:
                 line = (_OF_ONE, network, self._most_of_one)
             else:
                 self._places[transport] = network
                 self._counts[network] += 1
                 return True
-            is_news = self._is_news(str(line[0]))
-        if is_news:
-            self._log.warning(*line)
+        self.tell(*line)
         return False
 
     def leave(self, transport: Transport) -> None:
@@ -97,12 +95,15 @@ class Strangers:
             if not self._counts[network]:
                 del self._counts[network]
 
+    def tell(self, text: str, *arguments: object) -> None:
+        """Says in the log why somebody was turned away, unless it has just said that of another."""
+        now = clock.monotonic()
+        with self._lock:
+            is_news = now >= self._said_at.get(text, -math.inf) + _QUIET
+            if is_news:
+                self._said_at[text] = now
+        if is_news:
+            self._log.warning(text, *arguments)
+
     def __len__(self) -> int:
         return len(self._places)
-
-    def _is_news(self, kind: str) -> bool:
-        now = clock.monotonic()
-        if now < self._said_at.get(kind, -math.inf) + _QUIET:
-            return False
-        self._said_at[kind] = now
-        return True

@@ -162,8 +162,9 @@ def _enter(
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
         server.strangers.leave(transport)
-        server.log.warning(
-            "refused a connection: max_connections=%d of WseServer is reached, or it is closing",
+        server.strangers.tell(
+            "refused a connection: max_connections=%d of WseServer is reached, or it is closing;"
+            " said once a minute",
             server.max_connections,
         )
         return _FULL
