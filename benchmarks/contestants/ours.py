@@ -61,6 +61,7 @@ class WseServed(Served):
             port=0,
             ping_interval=ping_interval,
             max_connections=_MAX_CONNECTIONS,
+            max_unauthenticated_per_address=None,  # all come from this machine, many at a time
         ).start()
         self.server.register("add", lambda _conn, payload: work.add(payload))
         self.server.register("echo", lambda _conn, text: work.echo(text))
