@@ -204,6 +204,13 @@ class WseClient(Endpoint):
             before.identity if identity is KEEP else identity,
             before.meta if meta is KEEP else check_meta(meta),
         )
+        try:
+            return self._jump(target, timeout)
+        except KeyboardInterrupt:  # at any step: what is left of the jump ends here
+            self.disconnect(timeout=_GIVE_UP)
+            raise
+
+    def _jump(self, target: Target, timeout: float | None) -> Any:
         while True:
             life = self._begin(target)
             if life is not None:

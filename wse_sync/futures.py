@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
+from . import clock
 from .dispatch import Lane
 from .workers import Workers
 
 __all__ = ["BlockedCall", "CallFuture", "Reply"]
+
+_SLICE = 1.0  # s
 
 
 class Reply(Protocol):
@@ -50,7 +54,10 @@ class BlockedCall:
 
     def wait(self) -> Any:
         """Blocks until the answer is there; once."""
-        self._answered.acquire()
+        # In slices: a Ctrl-C between the last look of the interpreter and the system call that
+        # waits is noticed only after it.
+        while not self._answered.acquire(True, _SLICE):
+            continue
         if self._error is None:
             return self._result
         try:
@@ -101,15 +108,21 @@ class CallFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
-        if self.done():
-            return super().result()
-        return self._workers.wait(lambda: super(CallFuture, self).result(timeout), self._lane)
+        self._wait(timeout)
+        return super().result(0.0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Blocks until the call has ended; in a handler, without holding up others meanwhile."""
-        if self.done():
-            return super().exception()
-        return self._workers.wait(lambda: super(CallFuture, self).exception(timeout), self._lane)
+        self._wait(timeout)
+        return super().exception(0.0)
+
+    def _wait(self, timeout: float | None) -> None:
+        if not self.done():
+            self._workers.wait(partial(self._wait_in_slices, timeout), self._lane)
+
+    def _wait_in_slices(self, timeout: float | None) -> None:
+        with self._condition:
+            clock.wait_for(self._condition, self.done, timeout)
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "open"

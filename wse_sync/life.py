@@ -6,8 +6,8 @@ the read of its link, and in ``_changed`` between links. It ends by itself; ``st
 cuts what it blocks in.
 
 ``_changed`` (a condition) guards what other threads see of it: the target, the attempt, what is
-being left, and whether it is over. Under it the locks of the dialer, of the client's status and of
-a stream in memory are taken; links are closed without it.
+being left, and whether it is over. Under it the locks of the dialer, of the client's status, of the
+loop and of a stream in memory are taken; links are closed without it.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ class Life:
             attempt = self._attempt = Attempt()
             self._target = target
             self._turning = True
-            link, dialer = self.link, self._dialer
+            # By the loop: a Ctrl-C here must not leave it half done.
+            loop.call_later(0.0, partial(self._leave, self.link, self._dialer))
             self._changed.notify_all()
-        self._leave(link, dialer)
         return attempt
 
     def join(self) -> None:
@@ -144,14 +144,14 @@ class Life:
             link, dialer = self.link, self._dialer
             self._changed.notify_all()
         self._leave(link, dialer, timeout * (1 - _CUT_SHARE))
-        if self.thread is threading.current_thread() or self.thread.ident is None:
+        if self.thread is threading.current_thread():
             return
-        self.thread.join(max(0.0, deadline - monotonic()))
-        if self.thread.is_alive():
-            # It looks up a name or asks a proxy, which nobody can end; what it finds is dropped. Or
-            # it is about to end by itself, and has no more to say than we have.
-            ended = Ended(_ABNORMAL, "", False, stopped_error())
-            self._go_offline(ended, abandoned=True)
+        if self.thread.ident is not None:
+            self.thread.join(max(0.0, deadline - monotonic()))
+        # If it has not said so itself: it looks up a name or asks a proxy, which nobody can end;
+        # what it finds is dropped. Or it is about to end by itself, and has no more to say than we
+        # have. Or Ctrl-C came before it had begun.
+        self._go_offline(Ended(_ABNORMAL, "", False, stopped_error()), abandoned=True)
 
     def _leave(self, link: Link | None, dialer: Dialer | None, timeout: float = 3.0) -> None:
         if dialer is not None:

@@ -67,9 +67,11 @@ class Workers:
             if not self._idle:
                 self._hire(task, reads)
                 return
-            worker = self._idle.pop()
+            # Without a call before the last step: that is where a Ctrl-C might come.
+            worker = self._idle[-1]
             worker.task, worker.reads = task, reads
-        worker.wake.release()
+            del self._idle[-1]
+            worker.wake.release()
 
     def running(self) -> dict[threading.Thread, Task | None]:
         """What runs in which thread; None stands for the code of users in a thread of others."""
@@ -225,14 +227,17 @@ class Workers:
     def _hire(self, task: Task, reads: bool) -> None:
         worker = _Worker(self._work)
         worker.task, worker.reads = task, reads
-        self._threads.add(worker)
         try:
+            self._threads.add(worker)
             worker.start()
-        except RuntimeError:
+        except BaseException:  # it may have been started, and Ctrl-C came while that was waited for
             self._threads.discard(worker)
             raise
 
     def _work(self, worker: _Worker) -> None:
+        with self._lock:
+            if worker not in self._threads:
+                return
         try:
             while self._run_task(worker):
                 with self._lock:

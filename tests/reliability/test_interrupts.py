@@ -1,0 +1,279 @@
+"""Ctrl-C in every call that blocks, at every step of those that change something."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conftest import MakeClient, MakeServer
+from tests.programs import SAY_INSIDE, Program
+from tests.support import PATIENCE
+from wse_sync import WSE_STATUS
+
+PRELUDE = (
+    SAY_INSIDE
+    + """
+import signal
+import time
+
+from tests.faults import FaultProxy
+from wse_sync import Backoff, WseClient, WseServer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+free = threading.Event()
+
+
+def identify(auth):
+    if auth.identity != "undecided":
+        auth.accept("ann")
+
+
+def block(*args):
+    free.wait()
+
+
+def serve():
+    options = {"auth_timeout": None, "call_timeout": None, "max_queue_bytes": 65536}
+    server = WseServer(identify, port=0, **options)
+    server.register("echo", lambda conn, payload: payload)
+    server.register("block", block)
+    server.channel.on("block", block)
+    return server.start()
+
+
+def client_of(url, **options):
+    client = WseClient(url, call_timeout=None, **options)
+    client.register("block", block)
+    client.register("echo", lambda payload: payload)
+    return client
+
+
+def only_connection():
+    return next(iter(server.clients["ann"].conns.values()))
+
+
+def fill():
+    while True:
+        client.send("block", "x" * 65536)
+
+
+server = serve()
+proxy = FaultProxy(server.url)
+"""
+)
+
+INTERRUPTED = """
+say_inside(*INSIDE)
+try:
+    BLOCKED
+    print("returned")
+except KeyboardInterrupt:
+    print("interrupted")
+free.set()
+print([AFTER])
+client.disconnect()
+server.close()
+proxy.close()
+print("threads", [thread.name for thread in threading.enumerate() if thread.name[:3] == "wse"])
+"""
+
+
+class Case(NamedTuple):
+    """A call that blocks.
+
+    Attributes:
+        inside: The functions that are under way when Ctrl-C comes.
+        blocked: What calls them.
+        before: What comes before.
+        after: What is printed afterwards: by default, what a call returns that is made then.
+        expected: What that is.
+    """
+
+    inside: tuple[str, ...]
+    blocked: str
+    before: str = 'client = client_of(server.url); client.connect("ann")'
+    after: str = 'client.call("echo", 1)'
+    expected: str = "[1]"
+
+
+STALLED = 'client = client_of(proxy.url); client.connect("ann"); proxy.stall()'
+NOT_WELCOME = "client = client_of(server.url, reconnect=True, backoff=Backoff(60.0, 1.0, 60.0))"
+NOBODY = NOT_WELCOME.replace("server.url", "proxy.url") + "; proxy.refuse()"
+RETURNING = """
+client = client_of(proxy.url, reconnect=True, backoff=Backoff(60.0, 1.0, 60.0))
+client.connect("ann")
+proxy.refuse()
+proxy.cut()
+client.channel.on("never", print)
+while client.status == "READY":
+    time.sleep(0.01)
+"""
+OFFLINE = "client.wait(10), client.status.value"
+IS_OFFLINE = "[True, 'OFFLINE']"
+
+CASES = {
+    "connect, undecided": Case(
+        ("connect", "wait"), 'client.connect("undecided")', NOT_WELCOME, OFFLINE, IS_OFFLINE
+    ),
+    "connect, nobody there": Case(
+        ("connect", "wait"), 'client.connect("ann")', NOBODY, OFFLINE, IS_OFFLINE
+    ),
+    "jump, undecided": Case(
+        ("jump", "wait"), 'client.jump(server.url, "undecided")', after=OFFLINE, expected=IS_OFFLINE
+    ),
+    "jump, nobody there": Case(
+        ("jump", "wait"), 'client.jump(proxy.url, "ann")', NOBODY, OFFLINE, IS_OFFLINE
+    ),
+    "call": Case(("call", "wait"), 'client.call("block")'),
+    "call, between links": Case(
+        ("call", "wait"),
+        'client.call("echo", 2)',
+        RETURNING,
+        "client.status.value",
+        "['RE_CONNECTING']",
+    ),
+    "result": Case(("result", "wait"), 'client.submit("block").result()'),
+    "exception": Case(("exception", "wait"), 'client.submit("block").exception()'),
+    "send, no room": Case(
+        ("fill", "wait_for_room", "wait"),
+        "fill()",
+        """
+client = client_of(server.url, max_queue_bytes=65536)
+client.connect("ann")
+""",
+    ),
+    "send, no acknowledgements": Case(
+        ("fill", "_await_acks", "wait"),
+        "fill()",
+        """
+client = client_of(server.url, reconnect=True, resume_buffer_bytes=2**17)
+client.connect("ann")
+""",
+    ),
+    "wait": Case(("client.wait", "wait"), "client.wait()"),
+    "channel.wait": Case(("channel.wait", "wait"), 'client.channel.wait("never")'),
+    "inbox": Case(
+        ("__next__", "wait"),
+        "next(inbox)",
+        """
+client = client_of(server.url)
+client.connect("ann")
+inbox = client.channel.listen("never").__enter__()
+""",
+    ),
+    "disconnect": Case(
+        ("disconnect", "join"),
+        "client.disconnect(timeout=60)",
+        STALLED,
+        "proxy.cut(), " + OFFLINE,
+        "[None, True, 'OFFLINE']",
+    ),
+    "server's call": Case(("call", "wait"), 'only_connection().call("block")'),
+    "server's result": Case(("result", "wait"), 'only_connection().submit("block").result()'),
+    "server's channel.wait": Case(("channel.wait", "wait"), 'server.channel.wait("never")'),
+    "serve_forever": Case(
+        ("serve_forever", "wait"), "server.serve_forever()", after=OFFLINE, expected=IS_OFFLINE
+    ),
+    "close": Case(
+        ("close", "join"),
+        "server.close(60)",
+        'client = client_of(server.url); client.connect("ann"); client.submit("block")',
+        OFFLINE,
+        IS_OFFLINE,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_ctrl_c_in_a_call_that_blocks(case: Case) -> None:
+    """It raises, and what was interrupted is over, or as if it had not been; nothing is stuck."""
+    script = INTERRUPTED.replace("INSIDE", repr(case.inside))
+    script = script.replace("BLOCKED", case.blocked).replace("AFTER", case.after)
+    with Program(f"{PRELUDE}\n{case.before}\n{script}") as program:
+        assert program.line() == "inside"
+        program.interrupt()
+        returns = "returned" if case.inside[0] == "serve_forever" else "interrupted"
+        assert program.end() == (0, [returns, case.expected, "threads []"], [])
+
+
+# Ctrl-C at every step
+
+
+def interrupt(work: Callable[[], object], place: int) -> bool:
+    """Does something, with Ctrl-C at one of the places where the interpreter looks for signals.
+
+    Returns:
+        Whether there are so many.
+    """
+    places = itertools.count(1)
+    came = False
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal came
+        ours = "wse_sync" in frame.f_code.co_filename and event in ("call", "c_return")
+        if ours and next(places) == place:
+            came = True
+            raise KeyboardInterrupt
+
+    sys.setprofile(look)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            work()
+    finally:
+        sys.setprofile(None)
+    return came
+
+
+def test_connect_can_be_interrupted_at_every_step_and_made_again(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    client = make_client(make_server())
+    for step in itertools.count(1):
+        interrupted = interrupt(lambda: client.connect("ann"), step)
+        assert (client.status == WSE_STATUS.READY) != interrupted
+        if not interrupted:
+            break
+        client.connect("ann")
+        client.disconnect()
+    assert step > 20
+
+
+def test_jump_can_be_interrupted_at_every_step_and_made_again(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    servers = [make_server(), make_server()]
+    client = make_client(servers[0])
+    for step in itertools.count(1):
+        client.connect("ann")
+        url = servers[step % 2].url
+        interrupted = interrupt(lambda: client.jump(url), step)  # noqa: B023  (it is done by then)
+        assert client.status in (WSE_STATUS.READY, WSE_STATUS.OFFLINE)
+        client.jump(url)
+        client.disconnect()
+        if not interrupted:
+            break
+    assert step > 20
+
+
+@pytest.mark.parametrize("end", ["close", "disconnect"])
+def test_the_end_can_be_interrupted_at_every_step_and_asked_for_again(
+    make_server: MakeServer, make_client: MakeClient, end: str
+) -> None:
+    server = make_server()
+    for step in itertools.count(1):
+        client = make_client(server.start())
+        client.connect("ann")
+        act = server.close if end == "close" else client.disconnect
+        interrupted = interrupt(act, step)
+        act()
+        assert client.wait(PATIENCE)
+        client.disconnect()
+        if not interrupted:
+            break
+    assert step > 10
