@@ -80,7 +80,10 @@ print([AFTER])
 client.disconnect()
 server.close()
 proxy.close()
-print("threads", [thread.name for thread in threading.enumerate() if thread.name[:3] == "wse"])
+ours = [thread for thread in threading.enumerate() if thread.name.startswith("wse")]
+for thread in ours:  # what was interrupted may be about to end
+    thread.join(10)
+print("threads", [thread.name for thread in ours if thread.is_alive()])
 """
 
 
