@@ -7,8 +7,8 @@ of a fork goes on from where its parent was.
 
 What follows it: the timers of the loop (heartbeat, limits of calls, of authentication, of attempts
 to connect and of goodbyes, windows of sessions, ends of logins, acknowledgements), and what waits
-through :func:`wait_for`: the pause before a reconnect, and every ``timeout`` for a welcome, a result, a
-message, for room to send or for the end of a client.
+through :func:`wait_for`: the pause before a reconnect, and every ``timeout`` for a welcome, a
+result, a message, for room to send or for the end of a client.
 
 What stays in real time, because it bounds or measures what threads and systems really do: how long
 ``close()`` and ``disconnect()`` wait for threads, when idle threads end, the short waits in which

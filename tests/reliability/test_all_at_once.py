@@ -1,4 +1,4 @@
-"""The soak in its short form."""
+"""The soak in its short form. It takes longest, and its name has it begin first."""
 
 from __future__ import annotations
 
