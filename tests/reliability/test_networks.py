@@ -55,7 +55,7 @@ def test_35_silence_of_one_direction_is_noticed_by_both_ends(network: Network, s
         wait_until(lambda: pair.is_lost, lambda: (pair.client, pair.story.items))
         network.calm()
         pair.client.send("number", 3)
-        pair.wait_until_back(1)
+        pair.wait_until_back()
         assert numbers.wait_for(3) == [1, 2, 3]
         assert pair.wrong.items == []
 
@@ -83,7 +83,7 @@ def test_38_a_client_whose_address_changes_comes_back_and_its_session_goes_on(
         pair.conn.send("number", 2)
         pass_time(HEARTBEAT)
         pass_time(HEARTBEAT)
-        pair.wait_until_back(1)
+        pair.wait_until_back()
         assert pair.conn.remote_addr == address
         assert answer.result(HEARTBEAT) == "tea"
         assert runs.items == ["green"]
