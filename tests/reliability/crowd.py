@@ -234,7 +234,7 @@ class Crowd:
             number += 1
             small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]
             try:
-                client = RawClient(self._direct, sockopt=small)
+                client = RawClient(self._direct, sockopt=small, timeout=PATIENCE)
             except websocket.WebSocketBadStatusException:
                 continue  # no place now
             client.hi(f"{SLOW} {number}")
