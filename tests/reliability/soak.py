@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+from unittest.mock import patch
 
 from benchmarks.processes import Remote
 from tests.chaos import ChaosProxy
@@ -39,6 +40,18 @@ SAMPLES = 120
 KEPT = 1000  # objects; Python itself keeps some
 NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
+
+
+# With arenas for its threads, malloc of glibc keeps ever more free memory for a long time. That is
+# no leak, and would hide one.
+_one_arena = patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"})
+
+
+class Sample(NamedTuple):
+    """What each process takes, and when that was, in seconds since the faults began."""
+
+    moment: float
+    taken: dict[str, Vitals]
 
 
 class Soaked(NamedTuple):
@@ -86,48 +99,46 @@ def soak(
         seed: Of everything that is drawn.
         say: Gets a line now and then.
     """
-    # With arenas for its threads, malloc of glibc keeps ever more free memory: no leak, but it
-    # would hide one.
-    os.environ["MALLOC_ARENA_MAX"] = "1"
-    with Remote(Host, seed, clients, rate, NEWS) as host:
+    with _one_arena, Remote(Host, seed, clients, rate, NEWS) as host:
         host.ready()
         url = host.do("url")
         proxy = ChaosProxy(url, seed, LONGEST)
-        through = url.replace(url.rsplit(":", 1)[1], f"{proxy.port}/")
-        with proxy, Remote(Crowd, seed, through, url, clients, rate, MOVES) as crowd:
+        with proxy, Remote(Crowd, seed, proxy.url, url, clients, rate, MOVES) as crowd:
             crowd.ready()
             say(f"{clients} clients are connected")
             proxy.rage()
-            samples = list(_watch(seconds, {"server": host, "clients": crowd}, proxy, say))
+            samples = _watch(seconds, {"server": host, "clients": crowd}, proxy, say)
             crowd.do("hush")
             proxy.calm()
             news = host.do("hush")
             figures = _figures(host, crowd, proxy)
             rest = {"clients": crowd.do("rest", news), "server": host.do("rest")}
             say(f"all have left: {rest}")
-    late = samples[len(samples) // 3 :]
-    moments = [moment for moment, _ in late]
-    trends = {
-        name: trend(moments, [taken[name].resident_bytes for _, taken in late])
-        for name in ("server", "clients")
+    return Soaked(figures, _trends(samples[len(samples) // 3 :]), samples[-1].taken, rest)
+
+
+def _trends(samples: list[Sample]) -> dict[str, Trend]:
+    moments = [sample.moment for sample in samples]
+    return {
+        name: trend(moments, [sample.taken[name].resident_bytes for sample in samples])
+        for name in samples[0].taken
     }
-    return Soaked(figures, trends, samples[-1][1], rest)
 
 
 def _watch(
     seconds: float, processes: dict[str, Remote], proxy: ChaosProxy, say: Callable[[str], object]
-) -> list[tuple[float, dict[str, Vitals]]]:
+) -> list[Sample]:
     """Samples of what the processes take, for so long."""
-    samples: list[tuple[float, dict[str, Vitals]]] = []
+    samples: list[Sample] = []
     begun = time.monotonic()
     for number in range(1, SAMPLES + 1):
         time.sleep(max(0.0, begun + seconds * number / SAMPLES - time.monotonic()))
         taken = {name: process.do("vitals") for name, process in processes.items()}
-        samples.append((time.monotonic() - begun, taken))
+        samples.append(Sample(time.monotonic() - begun, taken))
         if number % (SAMPLES // 30) == 0:
             told = ", ".join(f"{name} {_brief(its)}" for name, its in taken.items())
             figures = _figures(processes["server"], processes["clients"], proxy)
-            say(f"{samples[-1][0]:6.0f} s  {told}, {figures}")
+            say(f"{samples[-1].moment:6.0f} s  {told}, {figures}")
     return samples
 
 
