@@ -12,7 +12,7 @@ and start again; others do not read. It fails
   are left at either side;
 - if memory grows. The first third of the time is for it to become what it will be. Through the
   samples of the rest goes a line (least squares). It grows, if its growth is more than twice its
-  standard error, and also more than 2 MiB, or more than 2 % of all.
+  standard error, and also more than 4 MiB and more than 4 % of all.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
 
 
-# With arenas for its threads, malloc of glibc keeps ever more free memory for a long time. That is
-# no leak, and would hide one.
-_one_arena = patch.dict(os.environ, {"MALLOC_ARENA_MAX": "1"})
+# With arenas for its threads, and large blocks among small ones, malloc of glibc keeps ever more
+# free memory for a long time. That is no leak, and would hide one.
+_strict_malloc = patch.dict(
+    os.environ, {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "32768"}
+)
 
 
 class Sample(NamedTuple):
@@ -69,13 +71,13 @@ class Soaked(NamedTuple):
     last: dict[str, Vitals]
     rest: dict[str, dict[str, Vitals]]
 
-    def grows(self, bound: int = 2 * MEBI) -> list[str]:
+    def grows(self, bound: int = 4 * MEBI) -> list[str]:
         """Which processes take more and more memory."""
         return [
             name
             for name, line in self.trends.items()
             if line.growth > 2 * line.error
-            and line.growth > max(bound, 0.02 * self.last[name].resident_bytes)
+            and line.growth > max(bound, 0.04 * self.last[name].resident_bytes)
         ]
 
     def keeps(self) -> list[str]:
@@ -99,7 +101,7 @@ def soak(
         seed: Of everything that is drawn.
         say: Gets a line now and then.
     """
-    with _one_arena, Remote(Host, seed, clients, rate, NEWS) as host:
+    with _strict_malloc, Remote(Host, seed, clients, rate, NEWS) as host:
         host.ready()
         url = host.do("url")
         proxy = ChaosProxy(url, seed, LONGEST)
