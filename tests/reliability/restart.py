@@ -68,6 +68,7 @@ class Served:
             accept_all,
             host=HOST,
             port=port,
+            auth_timeout=None,
             max_unauthenticated=clients,
             max_unauthenticated_per_address=clients,
         )
@@ -98,7 +99,14 @@ class Device:
         self.ready: list[float] = []
         self.lost = Recorder()
         self._name = name
-        self.client = WseClient(url, reconnect=True, backoff=self.backoff, call_timeout=None)
+        # No attempt that finds a server is given up, however slow the machine is.
+        self.client = WseClient(
+            url,
+            reconnect=True,
+            backoff=self.backoff,
+            connect_timeout=PATIENCE,
+            call_timeout=None,
+        )
         self.client.when.ready(lambda welcome: self.ready.append(time.monotonic()))
         self.client.when.error(lambda error: self.lost.add(error.details.get("messages")))
         self.client.connect(self._identity)
