@@ -81,7 +81,11 @@ def _enter() -> int:
         error = ctypes.get_errno()
         raise OSError(error, f"no network namespace: {os.strerror(error)}")
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE, IFF_TUN | IFF_NO_PI))
+    try:
+        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE, IFF_TUN | IFF_NO_PI))
+    except OSError:
+        os.close(device)
+        raise
     return device
 
 
