@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import trustme
+from prometheus_client import REGISTRY
 
 import wse_sync
 from tests.conftest import MakeClient, MakeServer
@@ -43,7 +44,9 @@ from wse_sync import (
 from wse_sync.channel import Channel, Inbox
 from wse_sync.constants import RETRY_CODES
 from wse_sync.flask import WseFlask
+from wse_sync.prometheus import WseCollector
 from wse_sync.signals import ClientSignals, ServerSignals, Signal
+from wse_sync.stats import CallStats, ServerStats, Stats
 from wse_sync.testing import TestServer
 
 ROOT = Path(__file__).parents[1]
@@ -66,14 +69,14 @@ TESTED = {
 NOT_FOR_USERS = {
     "WseServer": "renew admit dismiss reopen links end_connections is_closing send_to arguments"
     " settle_error settle_ignored check_size report last_resort open_link readers_serve run_handler"
-    " happened report_from_signal",
+    " happened report_from_signal read_stats count_strangers",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
-    " renew open_link readers_serve run_handler",
+    " renew open_link readers_serve run_handler read_stats",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "meter run end expire enter part shut ask ask_no_more take_over send_packed"
     " forget disown receive receive_late await_room violated faulted report attach resume detach"
-    " report_lost respond settle_acks tell endpoint lane link peer session",
+    " report_lost respond settle_acks tell load endpoint lane link peer session",
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",
@@ -140,6 +143,17 @@ def test_the_flask_application_knows_who_has_logged_in(make_client: MakeClient) 
         assert browser.post("/logout").text == "bye"
         assert client.wait(PATIENCE)
         application["wse"].close()
+
+
+def test_the_flask_application_has_metrics(make_client: MakeClient) -> None:
+    application = runpy.run_path(str(SNIPPETS / "metrics_app.py"))
+    with werkzeug_serving(application["app"]) as url:
+        make_client(f"{url}/ws").connect("ann")
+        with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics") as response:
+            assert "version=" in response.headers["Content-Type"]
+            assert "wse_users 1.0" in response.read().decode().splitlines()
+        application["wse"].close()
+    REGISTRY.unregister(application["collector"])
 
 
 @pytest.mark.parametrize("tests", TESTED)
@@ -394,6 +408,20 @@ def test_what_the_extension_adds_is_in_the_reference() -> None:
     own = {name for name in vars(WseFlask) if not name.startswith("_")}
     like_those_of_servers = {"send_to", "use_challenge", "reopen", "links"}
     assert members_of("autoclass:: wse_sync.flask.WseFlask") == own - like_those_of_servers
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    families = list(WseCollector(WseServer(lambda auth: auth.refuse())).collect())
+    suffixes = {"counter": "_total"}
+    names = {family.name + suffixes.get(family.type, "") for family in families}
+    assert set(re.findall(r"`(wse_\w+)`", PAGES["reference/stats.md"])) - {"wse_sync"} == names
+
+
+@pytest.mark.parametrize("owner", [CallStats, Stats, ServerStats])
+def test_every_figure_of_stats_is_in_the_reference(owner: type) -> None:
+    public = {name for name in {*vars(owner), *owner.__annotations__} if not name.startswith("_")}
+    methods = members_of(f"autoclass:: wse_sync.stats.{owner.__name__}")
+    assert attributes_of(owner) | methods == public
 
 
 def named(name: str) -> type:

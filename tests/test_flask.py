@@ -397,6 +397,25 @@ def test_a_handler_may_call_back_and_be_called_within(connect: Connect) -> None:
         assert client.call("down", 5) == "ground"
 
 
+def test_each_application_has_figures_of_its_own(connect: Connect) -> None:
+    wse = WseFlask(identify=accept_all)
+    wse.register("add", lambda conn, numbers: sum(numbers))
+    apps = [make_app(name) for name in ("first", "second")]
+    for app in apps:
+        wse.init_app(app)
+    with serving(apps[0]) as first, serving(apps[1]) as second:
+        for url, calls in ((first, 3), (second, 1)):
+            client = connect(url)
+            for _ in range(calls):
+                client.call("add", [1])
+        found = [wse.of(app).stats().calls_served["add"].count for app in apps]
+        assert found == [3, 1]
+        with apps[1].app_context():
+            assert wse.stats().connections == 1
+            assert wse.stats().calls_served["add"].count == 1
+        wse.close()
+
+
 def test_functions_before_requests_do_not_run_for_the_socket(connect: Connect) -> None:
     app = make_app()
     asked = Recorder()

@@ -28,6 +28,7 @@ LAYERS = (
             "clock",
             "errors",
             "constants",
+            "stats",
             "checks",
             "challenges",
             "backoff",
@@ -49,6 +50,7 @@ LAYERS = (
             "workers",
             "dispatch",
             "futures",
+            "tally",
             "turn",
             "link",
             "endpoint",
@@ -77,7 +79,7 @@ LAYERS = (
     ),
     ("entry", ("script", "hosts", "wsgi", "standalone", "inprocess")),
     ("ends", ("client", "audience", "server")),
-    ("frameworks", ("flask",)),
+    ("frameworks", ("flask", "prometheus")),
     ("tests", ("testing",)),
     ("names", ("__init__", "__main__")),
 )
@@ -107,13 +109,14 @@ STRANGERS = (
 THIRD_PARTY = {
     "blinker": "signals",
     "flask": "flask",
+    "prometheus_client": "prometheus",
     "simple_websocket": "transport.accepted",
     "websocket": "transport.dialed",
     "wsproto": "transport.accepted",
 }
 
 # Those that are needed by whoever imports that module, and by nobody else.
-OPTIONAL = {"flask"}
+OPTIONAL = {"flask", "prometheus_client"}
 
 # Who may read the time of the system. All others go by clock.monotonic(), which tests can move.
 # These wait for threads to end, see how quick a procedure is, or are for tests themselves.
@@ -302,6 +305,7 @@ assert not [item for item in gc.get_objects() if isinstance(item, socket.socket)
 assert not logging.root.handlers
 assert logging.root.level == logging.WARNING
 assert not {"wse_sync.testing", "wse_sync.inprocess"} & set(sys.modules)
+assert not {"flask", "prometheus_client"} & set(sys.modules)
 """
 
 

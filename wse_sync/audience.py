@@ -5,6 +5,7 @@ Any thread comes here; nothing is kept.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from .registry import Registry, WseIdentity
 from .sending import Packed
 from .sessions import WseConnection
 from .signals import ServerSignals, Signal
+from .stats import ServerStats
 from .workers import Task
 
 __all__ = ["Audience"]
@@ -61,13 +63,36 @@ class Audience(Endpoint):
         data = self.peer.pack_message(type, payload)
         self.check_size(data)
         packed = Packed(data, type)
-        return sum([connection.send_packed(packed) for connection in connections])
+        count = sum([connection.send_packed(packed) for connection in connections])
+        self.tally.send_to_many(count)
+        return count
 
     def drop_client(self, cid: Any, reason: str = WSE_REASON.NO_REASON) -> None:
         """Disconnects a user with 1000 and ``reason``; an unknown one is no error."""
         client = self.clients.get(cid)
         if client is not None:
             client.drop(reason)
+
+    def stats(self) -> ServerStats:
+        """What this server has done since it was made, and what it has to do at the moment.
+
+        Any thread; does not block. It is counted all the time, and put together here, in about a
+        millisecond for a thousand connections. The counts are those of this process.
+        """
+        connections = self.registry.connections()
+        users, suspended = self.registry.count()
+        return self.read_stats(
+            ServerStats,
+            connections,
+            users=users,
+            connections=len(connections) - suspended,
+            suspended=suspended,
+            strangers=self.count_strangers(),
+        )
+
+    @abc.abstractmethod
+    def count_strangers(self) -> int:
+        """How many links have come and are not let in yet."""
 
     # What the other modules need
 

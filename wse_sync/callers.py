@@ -16,17 +16,23 @@ from .constants import WSE_ERROR
 from .core.calls import Calls, OpenCall
 from .core.failures import error_from
 from .core.peer import Answer
-from .errors import error_of
+from .errors import WseError, error_of
 from .futures import Reply
 from .loop import Timer, loop
+from .tally import Tally
 
-__all__ = ["Callers", "disconnect_all"]
+__all__ = ["Callers"]
 
 
 class Callers:
-    """The open calls of one connection."""
+    """The open calls of one connection.
 
-    def __init__(self) -> None:
+    Args:
+        tally: Is told how they end.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._lock = threading.Lock()
         self._calls: Calls[Reply] = Calls()
         self._expiry: Timer | None = None
@@ -41,10 +47,12 @@ class Callers:
         """A stamp for the next call."""
         return self._calls.new_stamp()
 
-    def open(self, stamp: str, name: str, deadline: float | None, reply: Reply) -> None:
-        """Enters a call; without an answer it ends at ``deadline``."""
+    def open(
+        self, stamp: str, name: str, begun: float, deadline: float | None, reply: Reply
+    ) -> None:
+        """Enters a call made at ``begun``; without an answer it ends at ``deadline``."""
         with self._lock:
-            self._calls.open(stamp, name, deadline, reply)
+            self._calls.open(stamp, name, begun, deadline, reply)
             if deadline is not None:
                 self._arm(deadline)
 
@@ -67,17 +75,29 @@ class Callers:
         if call is None:
             return -1
         if answer.failed:
-            call.reply.set_exception(error_from(answer.payload, call.name))
+            self._end(call, error_from(answer.payload, call.name))
         else:
+            self._tally.make(call.name, clock.monotonic() - call.begun)
             call.reply.set_result(answer.payload)
         return others
 
     def take_all(self, keep: Collection[str] = ()) -> list[OpenCall[Reply]]:
-        """Takes out all calls but those in ``keep``, for :func:`disconnect_all`."""
+        """Takes out all calls but those in ``keep``, for :meth:`disconnect`."""
         with self._lock:
             calls = self._calls.drain(keep)
             self._disarm_if_idle()
         return calls
+
+    def disconnect(self, calls: Collection[OpenCall[Reply]], code: int, reason: str) -> None:
+        """Ends calls, which were taken out, whose answers cannot come any more."""
+        for call in calls:
+            details = {"rp": call.name, "disconnected": [code, str(reason)]}
+            message = f"the link was lost ({code}{' ' * bool(reason)}{reason})"
+            self._end(call, error_of(WSE_ERROR.RP_DISCONNECT, details, message))
+
+    def _end(self, call: OpenCall[Reply], error: WseError) -> None:
+        self._tally.make(call.name, clock.monotonic() - call.begun, error)
+        call.reply.set_exception(error)
 
     def _arm(self, deadline: float) -> None:
         """One timer for all calls: set to the earliest deadline there may be."""
@@ -103,12 +123,4 @@ class Callers:
                 self._arm(following)
         for call in late:
             error = error_of(WSE_ERROR.RP_TIMEOUT, {"rp": call.name}, "no answer in time")
-            call.reply.set_exception(error)
-
-
-def disconnect_all(calls: Collection[OpenCall[Reply]], code: int, reason: str) -> None:
-    """Ends calls whose answers cannot come any more."""
-    for call in calls:
-        details = {"rp": call.name, "disconnected": [code, str(reason)]}
-        message = f"the link was lost ({code}{' ' * bool(reason)}{reason})"
-        call.reply.set_exception(error_of(WSE_ERROR.RP_DISCONNECT, details, message))
+            self._end(call, error)

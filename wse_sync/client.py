@@ -31,6 +31,7 @@ from .life import Life
 from .loop import loop
 from .protocol import Protocol
 from .signals import ClientSignals
+from .stats import Stats
 from .target import Target, check_meta, check_url, shown
 from .transport.tls import examined
 
@@ -319,6 +320,10 @@ class WseClient(Endpoint):
         ``cancel()`` forgets the call. Callbacks of the future run on a worker thread.
         """
         return self.connection.submit(name, payload, timeout=timeout)
+
+    def stats(self) -> Stats:
+        """What this client has done since it was made; see :meth:`wse_sync.WseServer.stats`."""
+        return self.read_stats(Stats, [self.connection])
 
     def challenge(self, solver: SolverT) -> SolverT:
         """Sets who answers the server's quest; decorates.

@@ -15,7 +15,7 @@ from . import clock
 from .checks import check_seconds
 from .constants import WSE_ERROR, WSE_REASON
 from .core.delivery import Delivery
-from .core.peer import Ack, Answer, Call, Event, Message
+from .core.peer import Ack, Answer, Call, Message
 from .errors import WseError
 from .exchange import Exchange
 from .futures import BlockedCall, CallFuture, Reply
@@ -75,6 +75,7 @@ class Connection(Exchange):
         with self._lock:
             self._await_acks(len(data), None)
             self._send(data, type)
+        self.endpoint.tally.send()
         self._recall_reader()
 
     def call(self, name: Any, payload: Any = None, *, timeout: float | None = DEFAULT) -> Any:
@@ -137,7 +138,8 @@ class Connection(Exchange):
             timeout = self.endpoint.call_timeout
         else:
             check_seconds(timeout=timeout)
-        deadline = None if timeout is None else clock.monotonic() + timeout
+        begun = clock.monotonic()
+        deadline = None if timeout is None else begun + timeout
         stamp = reply.stamp = self._callers.new_stamp()
         data = self.peer.pack_call(name, payload, stamp)
         self.endpoint.check_size(data)
@@ -145,7 +147,7 @@ class Connection(Exchange):
         with self._lock:
             self._await_acks(len(data), deadline)
             # In one step: an open call is one whose frame was sent, or waits for a link.
-            self._callers.open(stamp, name, deadline, reply)
+            self._callers.open(stamp, name, begun, deadline, reply)
             self._send(data, name, stamp)
         self.lane.look_again()
 
@@ -231,10 +233,13 @@ class Connection(Exchange):
         link.turn.count_other()
         if self.meter is not None and not self._admits(link):
             return
-        handle = partial(self._handle, self.session, event)
-        if isinstance(event, Call) and self._serve(link, len(data), event.name, handle):
-            return  # a stand-in may be reading by now, so there is nothing to wait for
-        self._take(link, len(data), handle, is_call=isinstance(event, Call))
+        if isinstance(event, Call):
+            handle = partial(answer, self, self.session, event, clock.monotonic())
+            if self._serve(link, len(data), event.name, handle):
+                return  # a stand-in may be reading by now, so there is nothing to wait for
+            self._take(link, len(data), handle, is_call=True)
+        elif self._take(link, len(data), partial(self._handle, event)):
+            self.endpoint.tally.receive()
         self.await_room(link)
 
     def _admits(self, link: Link) -> bool:
@@ -277,11 +282,12 @@ class Connection(Exchange):
             return
         if not self._admits(link):
             return
-        handle = partial(self._handle, self.session, event)
         if isinstance(event, Call):
-            self.endpoint.workers.call(handle)
+            received = clock.monotonic()
+            self.endpoint.workers.call(partial(answer, self, self.session, event, received))
         elif isinstance(event, Message):
-            handle()
+            self.endpoint.tally.receive()
+            self._handle(event)
 
     def await_room(self, link: Link) -> None:
         """Holds the reader back while too much waits in the lane."""
@@ -308,19 +314,16 @@ class Connection(Exchange):
 
     def report(self, error: WseError, link: Link | None = None) -> None:
         self.endpoint.log.info("%r: %s", self, error)
+        self.endpoint.tally.report(error)
         self.lane.post(partial(self.endpoint.settle_error, error, self), source=link)
 
-    def _handle(self, session: Delivery, event: Event) -> None:
-        """Runs the code of users for a message or a call; a worker."""
-        if isinstance(event, Call):
-            answer(self, session, event)
-            return
-        assert isinstance(event, Message)
-        arguments = (*self.endpoint.arguments(self), event.payload)
+    def _handle(self, message: Message) -> None:
+        """Runs the code of users for a message; a worker."""
+        arguments = (*self.endpoint.arguments(self), message.payload)
         report = partial(self.endpoint.report, connection=self)
         run = partial(self.endpoint.run_handler, self)
-        if not self.endpoint.channel.deliver(event.type, arguments, report, run):
-            self.endpoint.settle_ignored(self, event)
+        if not self.endpoint.channel.deliver(message.type, arguments, report, run):
+            self.endpoint.settle_ignored(self, message)
 
     def respond(self, session: Delivery, data: Data) -> None:
         """Answers within the session of the call; if that is over, so is whoever waited."""

@@ -173,6 +173,11 @@ class Lane:
         """Whether the reader may go on."""
         return self._bytes <= self.max_bytes
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What has been received and is not handled yet."""
+        return self._bytes
+
     def wait_for_room(self, source: object, reads_on: Callable[[], bool]) -> bool:
         """Blocks the reader while too much waits here.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -21,6 +21,8 @@ from .link import Link
 from .loop import loop
 from .procedures import Procedures
 from .protocol import Data, JsonProtocol, Protocol
+from .stats import Stats
+from .tally import Tally
 from .transport.base import Transport
 from .workers import Workers
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+StatsT = TypeVar("StatsT", bound=Stats)
 
 
 class Endpoint(abc.ABC):
@@ -78,6 +81,8 @@ class Endpoint(abc.ABC):
         self.log = log
         self._max_workers = max_workers
         self.workers = Workers(max_workers)
+        #: What was done so far.
+        self.tally = Tally()
         #: Packs and routes the frames of every connection.
         self.peer = Peer(self.protocol)
         #: Messages of the other side.
@@ -151,14 +156,30 @@ class Endpoint(abc.ABC):
                 f"{size} bytes are more than max_message_bytes ({limit})", WSE_ERROR.RP_SEND_FAILED
             )
 
+    def read_stats(
+        self, make: Callable[..., StatsT], talks: Iterable[Connection], **more: int
+    ) -> StatsT:
+        """What was done, and what there is to do in these connections.
+
+        Args:
+            make: The class of the result.
+            talks: The connections.
+            more: What else the class has.
+        """
+        running, waiting = self.workers.count_calls()
+        loads = [connection.load for connection in talks]
+        return self.tally.read(make, loads, calls_running=running, calls_waiting=waiting, **more)
+
     def report(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler raised, with its traceback, and sends the error signal."""
         self.log.error("a handler raised %s", type(error).__name__, exc_info=error)
+        self.tally.report(error)
         self.settle_error(error, connection)
 
     def last_resort(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler of the error signal raised: there is nobody else to tell."""
         self.log.error("a handler of the error signal raised", exc_info=error)
+        self.tally.report(error)
 
     def open_link(
         self,

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from . import clock
-from .callers import Callers, disconnect_all
+from .callers import Callers
 from .constants import WSE_ERROR, WSE_REASON
 from .core.calls import OpenCall
 from .core.delivery import Delivery, Limits, Outgoing
@@ -28,6 +28,7 @@ from .futures import Reply
 from .link import Link
 from .loop import Timer, loop
 from .sending import Sender
+from .tally import Load
 from .workers import Task
 
 __all__ = ["Exchange", "Loss"]
@@ -55,8 +56,20 @@ class Exchange(Sender):
     def __init__(self, endpoint: Endpoint, *, waits_for_room: bool) -> None:
         super().__init__(endpoint, waits_for_room=waits_for_room)
         self._receiving = Lock()
-        self._callers = Callers()
+        self._callers = Callers(endpoint.tally)
         self._ack_timer: Timer | None = None
+
+    @property
+    def load(self) -> Load:
+        """What waits here; each figure is read in one step, no lock is taken."""
+        link, session = self._link, self.session
+        unsent = 0 if link is None else link.outbox.waiting_bytes
+        return Load(
+            len(self._callers),
+            unsent + session.waiting_bytes,
+            session.kept_bytes,
+            self.lane.waiting_bytes,
+        )
 
     # Links come and go
 
@@ -80,7 +93,7 @@ class Exchange(Sender):
             self.session = before.successor(limits, session_id)
             self._open(link)
         self.report_lost(before.lost_messages())
-        disconnect_all(calls, _ABNORMAL, WSE_REASON.SESSION_EXPIRED)
+        self._callers.disconnect(calls, _ABNORMAL, WSE_REASON.SESSION_EXPIRED)
         return True
 
     def resume(self, link: Link, received: int) -> bool:
@@ -117,7 +130,7 @@ class Exchange(Sender):
             was_open = self._state == "open"
             calls, lost = self._detach(suspend=suspend, resume=resume)
         self._stop_acks()
-        disconnect_all(calls, code, reason)
+        self._callers.disconnect(calls, code, reason)
         return Loss(was_open, lost)
 
     def _detach(

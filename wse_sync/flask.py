@@ -29,6 +29,7 @@ from .link import Link
 from .registry import WseIdentity
 from .server import GeneratorT, WseServer
 from .sessions import WseConnection
+from .stats import ServerStats
 
 __all__ = ["WseFlask"]
 
@@ -50,8 +51,8 @@ class WseFlask(WseServer):
     no response takes changes back to the browser. Functions for ``before_request`` do not run.
 
     To send, to call and to drop need no context. With one application that is all there is to it.
-    With several, ``clients``, ``send``, ``broadcast`` and ``drop_client`` mean that of the current
-    context; see :meth:`of`.
+    With several, ``clients``, ``send``, ``broadcast``, ``drop_client`` and ``stats`` mean that of
+    the current context; see :meth:`of`.
 
     Two endpoints are added: ``url_for("wse")`` is the path of the WebSocket, and
     ``url_for("wse_script")`` that of the browser's client.
@@ -140,6 +141,14 @@ class WseFlask(WseServer):
     def broadcast(self, type: Any, payload: Any = None) -> int:
         """Sends a message to everyone in this process; see :meth:`wse_sync.WseServer.broadcast`."""
         return self.of().broadcast(type, payload)
+
+    def stats(self) -> ServerStats:
+        """What was done for one application in this process; see :meth:`wse_sync.WseServer.stats`.
+
+        Raises:
+            WseValueError: As :meth:`of`.
+        """
+        return self.of().stats()
 
     def send_to(self, connections: Iterable[WseConnection], type: Any, payload: Any) -> int:
         return self.of().send_to(connections, type, payload)

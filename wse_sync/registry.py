@@ -106,6 +106,11 @@ class Registry:
         with self._lock:
             return list(self._connections)
 
+    def count(self) -> tuple[int, int]:
+        """How many users there are, and how many connections without a link."""
+        with self._lock:
+            return len(self._clients), len(self._suspended)
+
     def add(self, connection: WseConnection) -> tuple[WseIdentity, bool, WseConnection | None]:
         """Enters a connection.
 

@@ -11,11 +11,13 @@ import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from . import clock
 from .constants import WSE_ERROR
 from .core.delivery import Delivery
 from .core.failures import error_from, payload_of
 from .core.peer import Call
 from .errors import WseError, error_of
+from .procedures import Procedure
 from .protocol import Data
 
 if TYPE_CHECKING:
@@ -24,23 +26,27 @@ if TYPE_CHECKING:
 __all__ = ["answer"]
 
 
-def answer(connection: Connection, session: Delivery, call: Call) -> None:
-    """Runs the procedure that ``call`` names, and answers within ``session``."""
+def answer(connection: Connection, session: Delivery, call: Call, received: float) -> None:
+    """Runs the procedure that a call names, and answers it.
+
+    Args:
+        connection: Where it came.
+        session: Within which the answer goes out.
+        call: Which it is.
+        received: When it was read.
+    """
     endpoint = connection.endpoint
     procedure = endpoint.procedures.find(call.name)
     if procedure is None:
         unknown = error_of(WSE_ERROR.RP_NOT_REGISTERED, message="there is no such procedure")
+        endpoint.tally.report(unknown)
         _answer_failure(connection, session, call, unknown)
         return
-    begun = perf_counter()
     try:
-        arguments = (*endpoint.arguments(connection), call.payload)
-        result = endpoint.run_handler(connection, procedure.handler, *arguments)
+        result = _run(connection, procedure, call, received)
     except BaseException as error:
-        _answer_failure(connection, session, call, error)
+        _fail(connection, session, call, error)
         return
-    finally:
-        procedure.note(perf_counter() - begun)
     try:
         data = connection.peer.pack_result(call.stamp, result)
         endpoint.check_size(data)
@@ -49,9 +55,27 @@ def answer(connection: Connection, session: Delivery, call: Call) -> None:
             WSE_ERROR.RP_EXECUTION_FAILED, message=f"the result cannot be sent: {error}"
         )
         told.__cause__ = error
-        _answer_failure(connection, session, call, told)
+        _fail(connection, session, call, told)
         return
     connection.respond(session, data)
+
+
+def _run(connection: Connection, procedure: Procedure, call: Call, received: float) -> Any:
+    """Returns or raises what the procedure does; by then it is counted."""
+    endpoint = connection.endpoint
+    arguments = (*endpoint.arguments(connection), call.payload)
+    begun = perf_counter()
+    try:
+        return endpoint.run_handler(connection, procedure.handler, *arguments)
+    finally:
+        procedure.note(perf_counter() - begun)
+        endpoint.tally.serve(call.name, clock.monotonic() - received)
+
+
+def _fail(connection: Connection, session: Delivery, call: Call, error: BaseException) -> None:
+    """Answers a call whose procedure has run."""
+    connection.endpoint.tally.fail(call.name, error)
+    _answer_failure(connection, session, call, error)
 
 
 def _answer_failure(

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .auth import Admission
-from .callers import disconnect_all
 from .connection import Connection
 from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON
 from .core.delivery import Delivery, Outgoing
@@ -168,7 +167,7 @@ class WseConnection(Connection):
         if not suspend:  # or it may be that of the next link by now
             self._stop_acks()
         self.admission.abandon()
-        disconnect_all(calls, code, reason)
+        self._callers.disconnect(calls, code, reason)
         if surplus is not None:
             surplus.expire()
         if before == "new":
@@ -224,7 +223,7 @@ class WseConnection(Connection):
             self._stop_window()
         self._stop_acks()
         self.endpoint.log.info("%r: ended; %d messages may be lost", self, sum(lost.values()))
-        disconnect_all(calls, code, reason)
+        self._callers.disconnect(calls, code, reason)
         self._bury(None, code, reason)
 
     def _outlives(self, verdict: tuple[int, str] | None) -> bool:

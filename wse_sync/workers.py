@@ -81,6 +81,11 @@ class Workers:
                 running[worker] = worker.task
             return running
 
+    def count_calls(self) -> tuple[int, int]:
+        """How many calls run, those that await an answer included, and how many wait for that."""
+        with self._lock:
+            return self._calls + self._waiting, len(self._backlog)
+
     def call(self, task: Task, waiting: Task | None = None) -> bool:
         """Runs a task as one of the calls, as soon as there is a place.
 

@@ -196,7 +196,7 @@ class End:
         if not self._may_send(data):
             return False
         deadline = None if timeout is None else self.world.now + timeout
-        self.calls.open(stamp, "add", deadline, number)
+        self.calls.open(stamp, "add", 0.0, deadline, number)
         self.open[number] = stamp
         self._post(Item(number, "call", "add", len(data)), Outgoing(data, "add", stamp))
         return True

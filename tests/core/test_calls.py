@@ -17,7 +17,7 @@ def names(calls: list[OpenCall[str]]) -> list[str]:
 def enter(calls: Calls[str], name: str = "add", deadline: float | None = None) -> str:
     """Opens a call under a stamp of its own, and returns that."""
     stamp = calls.new_stamp()
-    calls.open(stamp, name, deadline, "reply")
+    calls.open(stamp, name, 3.0, deadline, "reply")
     return stamp
 
 
@@ -42,7 +42,7 @@ def test_a_call_is_taken_out_once() -> None:
     stamp = enter(calls, "add", 5.0)
     call = calls.close(stamp)
     assert call is not None
-    assert (call.name, call.deadline, call.reply) == ("add", 5.0, "reply")
+    assert (call.name, call.begun, call.deadline, call.reply) == ("add", 3.0, 5.0, "reply")
     assert calls.close(stamp) is None
 
 
@@ -125,7 +125,7 @@ def test_every_call_leaves_the_table_exactly_once(steps: list[Step]) -> None:
     for step, value in steps:
         if step == "open":
             stamp = calls.new_stamp()
-            calls.open(stamp, "add", value, len(stamps))
+            calls.open(stamp, "add", 0.0, value, len(stamps))
             stamps.append(stamp)
         elif step == "close" and value is not None and value < len(stamps):
             closed = calls.close(stamps[value])

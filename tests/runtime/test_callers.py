@@ -10,9 +10,10 @@ import pytest
 
 from tests.support import PATIENCE, Recorder, Thread, wait_until
 from wse_sync import WSE_ERROR, WseConnectionError, WseError, WseLookupError, WseTimeoutError, clock
-from wse_sync.callers import Callers, disconnect_all
+from wse_sync.callers import Callers
 from wse_sync.core.peer import Answer
 from wse_sync.loop import loop as process_loop
+from wse_sync.tally import Tally
 
 NEVER = 3600.0
 
@@ -39,7 +40,7 @@ class Waiting:
 
 @pytest.fixture
 def callers() -> Callers:
-    return Callers()
+    return Callers(Tally())
 
 
 def enter(callers: Callers, name: str = "add", timeout: float | None = None) -> Waiting:
@@ -47,7 +48,7 @@ def enter(callers: Callers, name: str = "add", timeout: float | None = None) -> 
     reply = Waiting()
     reply.stamp = callers.new_stamp()
     deadline = None if timeout is None else clock.monotonic() + timeout
-    callers.open(reply.stamp, name, deadline, reply)
+    callers.open(reply.stamp, name, clock.monotonic(), deadline, reply)
     return reply
 
 
@@ -131,7 +132,7 @@ def test_24_all_calls_are_taken_out_and_end_with_the_link(callers: Callers) -> N
     replies = [enter(callers, name, timeout) for name, timeout in (("a", None), ("b", NEVER))]
     calls = callers.take_all()
     assert len(callers) == 0
-    disconnect_all(calls, 4000, "jump")
+    callers.disconnect(calls, 4000, "jump")
     for name, reply in zip("ab", replies):
         error = reply.error()
         assert isinstance(error, WseConnectionError)
@@ -143,7 +144,7 @@ def test_24_all_calls_are_taken_out_and_end_with_the_link(callers: Callers) -> N
 
 def test_a_lost_link_without_a_reason_leaves_no_blank_for_it(callers: Callers) -> None:
     reply = enter(callers)
-    disconnect_all(callers.take_all(), 1006, "")
+    callers.disconnect(callers.take_all(), 1006, "")
     assert "(1006)" in str(reply.error())
 
 
@@ -251,7 +252,7 @@ def test_every_call_ends_exactly_once_whoever_ends_it(callers: Callers) -> None:
             reply.stamp = callers.new_stamp()
             stamps.append(reply.stamp)
             deadline = None if rng.random() < 0.3 else clock.monotonic() + rng.random() * 0.005
-            callers.open(reply.stamp, "x", deadline, reply)
+            callers.open(reply.stamp, "x", clock.monotonic(), deadline, reply)
             if rng.random() < 0.5:
                 callers.settle(Answer(reply.stamp, "result", failed=False))
             elif rng.random() < 0.5 and callers.forget(reply.stamp):
@@ -260,14 +261,14 @@ def test_every_call_ends_exactly_once_whoever_ends_it(callers: Callers) -> None:
 
     def lose_links() -> None:
         while not done.is_set():
-            disconnect_all(callers.take_all(), 1006, "")
+            callers.disconnect(callers.take_all(), 1006, "")
 
     losing = Thread(lose_links)
     calling = [Thread(partial(call_all, caller)) for caller in range(4)]
     stamps = [stamp for thread in calling for stamp in thread.result(6 * PATIENCE)]
     done.set()
     losing.result()
-    disconnect_all(callers.take_all(), 1006, "")
+    callers.disconnect(callers.take_all(), 1006, "")
     assert sorted(ends.wait_for(1200)) == sorted(stamps)
     wait_until(lambda: timers() == 0)
 

@@ -17,10 +17,11 @@ ReplyT = TypeVar("ReplyT")
 class OpenCall(Generic[ReplyT]):
     """A call without an answer yet; ``reply`` is where its answer goes."""
 
-    __slots__ = ("deadline", "name", "reply")
+    __slots__ = ("begun", "deadline", "name", "reply")
 
-    def __init__(self, name: str, deadline: float | None, reply: ReplyT) -> None:
+    def __init__(self, name: str, begun: float, deadline: float | None, reply: ReplyT) -> None:
         self.name = name
+        self.begun = begun
         self.deadline = deadline
         self.reply = reply
 
@@ -45,9 +46,11 @@ class Calls(Generic[ReplyT]):
         """
         return f"{next(self._numbers):010d}"
 
-    def open(self, stamp: str, name: str, deadline: float | None, reply: ReplyT) -> None:
-        """Enters a call."""
-        self._open[stamp] = OpenCall(name, deadline, reply)
+    def open(
+        self, stamp: str, name: str, begun: float, deadline: float | None, reply: ReplyT
+    ) -> None:
+        """Enters a call that was made at the time ``begun``."""
+        self._open[stamp] = OpenCall(name, begun, deadline, reply)
 
     def close(self, stamp: str) -> OpenCall[ReplyT] | None:
         """Takes out the call of this stamp; None if there is none (any more)."""
