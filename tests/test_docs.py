@@ -6,6 +6,7 @@ import configparser
 import doctest
 import importlib.util
 import inspect
+import json
 import os
 import re
 import runpy
@@ -27,7 +28,7 @@ from tests.conftest import MakeClient, MakeServer
 from tests.faults import FaultProxy
 from tests.hosts import werkzeug_serving
 from tests.programs import Program
-from tests.support import PATIENCE, wait_until
+from tests.support import PATIENCE, Pair, wait_until
 from wse_sync import (
     WSE_ERROR,
     WSE_REASON,
@@ -167,6 +168,51 @@ def test_the_tests_of_the_testing_page_pass(tests: str, tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_logs_are_lines_of_json(tmp_path: Path) -> None:
+    done = run(SNIPPETS / "logging_setup.py", tmp_path)
+    assert done.returncode == 0 and not done.stdout
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    told = {(it["level"], it["logger"], it["message"]) for it in entries}
+    assert {
+        ("INFO", "greenhouse", "tomatoes is there, from 127.0.0.1"),
+        ("INFO", "greenhouse", "the client is READY"),
+        ("WARNING", "greenhouse", "the link is lost: 1000 wse.by-client"),
+        ("ERROR", "wse_sync.server", "procedure 'divide' failed: wse.server.rp.failed"),
+    } <= told
+    # With the goodbye of the client, or of the server if that says it first.
+    assert [it for it in entries if it["message"].startswith("tomatoes is gone: 10")]
+    [traceback] = [it["traceback"] for it in entries if "traceback" in it]
+    assert traceback.endswith("ZeroDivisionError: division by zero")
+
+
+def test_the_logs_tell_of_reconnections(
+    make_server: MakeServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    snippet = runpy.run_path(str(SNIPPETS / "logging_setup.py"))
+    caplog.set_level("INFO", "greenhouse")
+    server = make_server()
+    snippet["log_users"](server)
+    with Pair(server, make_client) as pair:
+        snippet["log_links"](pair.client)
+        pair.cut(reset=True)
+        pair.back()
+        lines = {
+            "ann has lost its link",
+            "ann is back, from 127.0.0.1",
+            "the client is RE_CONNECTING",
+            "the client is READY",
+        }
+        wait_until(lambda: lines <= set(caplog.messages), lambda: caplog.messages)
+
+
+def test_the_journal_gets_priorities(tmp_path: Path) -> None:
+    done = run(SNIPPETS / "logging_journal.py", tmp_path)
+    lines = done.stderr.splitlines()
+    assert "<3>wse_sync.server: procedure 'divide' failed: wse.server.rp.failed" in lines
+    assert "<3>ZeroDivisionError: division by zero" in lines
+    assert "<4>greenhouse: divide: wse.server.rp.failed" in lines
 
 
 def tutorial_server() -> Program:

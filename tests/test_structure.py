@@ -35,6 +35,7 @@ LAYERS = (
             "target",
             "tokens",
             "forks",
+            "loglimit",
         ),
     ),
     ("protocol", ("protocol",)),

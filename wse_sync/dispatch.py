@@ -14,12 +14,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from .loglimit import LogLimit
 from .loop import loop
 from .workers import Task, Workers, guard
 
 __all__ = ["Lane"]
 
-_log = logging.getLogger("wse_sync")
+_limit = LogLimit(logging.getLogger("wse_sync"))
 _ITEM_BYTES = 256  # what an item in a lane weighs besides its data
 _PAUSE = 0.1  # s between attempts to start a thread when the system has none left
 
@@ -256,7 +257,7 @@ class Lane:
         try:
             self._hand_over(item)
         except RuntimeError as error:
-            _log.warning("a call runs where messages do: %s", error)
+            _limit.write(logging.WARNING, "a call runs where messages do: %s", error)
             return False
         return True
 

@@ -18,6 +18,7 @@ from .constants import WSE_ERROR
 from .core.delivery import Limits
 from .core.peer import Message, Peer
 from .link import Link
+from .loglimit import LogLimit
 from .loop import loop
 from .procedures import Procedures
 from .protocol import Data, JsonProtocol, Protocol
@@ -80,6 +81,8 @@ class Endpoint(abc.ABC):
         self.debug = debug
         self.log = log
         self._max_workers = max_workers
+        #: For what the other side may cause as often as it likes.
+        self.log_limit = LogLimit(log)
         self.workers = Workers(max_workers)
         #: What was done so far.
         self.tally = Tally()
@@ -172,13 +175,15 @@ class Endpoint(abc.ABC):
 
     def report(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler raised, with its traceback, and sends the error signal."""
-        self.log.error("a handler raised %s", type(error).__name__, exc_info=error)
+        name = type(error).__name__
+        self.log_limit.write(logging.ERROR, "a handler raised %s", name, exc_info=error)
         self.tally.report(error)
         self.settle_error(error, connection)
 
     def last_resort(self, error: BaseException, connection: Connection | None = None) -> None:
         """Logs what a handler of the error signal raised: there is nobody else to tell."""
-        self.log.error("a handler of the error signal raised", exc_info=error)
+        text = "a handler of the error signal raised"
+        self.log_limit.write(logging.ERROR, text, exc_info=error)
         self.tally.report(error)
 
     def open_link(

@@ -178,7 +178,7 @@ class WseServer(Audience):
     def _begin(self) -> None:
         """The state of a server that has not started yet."""
         self.registry = Registry(self)
-        self.strangers = Strangers(self.log, *self._most_strangers)
+        self.strangers = Strangers(self.log_limit, *self._most_strangers)
         self.expiries = Expiries()
         self._lock = threading.Lock()
         self._arrivals: set[WseConnection] = set()

@@ -87,7 +87,7 @@ def _answer_failure(
     connection.respond(session, _pack_failure(connection, call, payload))
     level = logging.INFO if isinstance(error, WseError) else logging.ERROR
     raised = None if error.__traceback__ is None else error
-    endpoint.log.log(
+    endpoint.log_limit.write(
         level, "procedure %.200r failed: %s", call.name, payload["code"], exc_info=raised
     )
     failure = error_from(payload, call.name)

@@ -26,12 +26,14 @@ from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 from .forks import keep_from_children
+from .loglimit import LogLimit
 from .loop import loop
 from .wsgi import LATER, OWN_SOCKET, UPGRADED
 
 __all__ = ["Listener"]
 
 _log = logging.getLogger("wse_sync.server")
+_limit = LogLimit(_log)
 _numbers = itertools.count(1)
 _BACKLOG = 1024
 _BUFFER_BYTES = 1024  # for reading the request
@@ -87,7 +89,7 @@ class Listener:
             **({} if ssl_context is None else {"HTTPS": "on"}),
         }
         self._max_visitors = max_visitors
-        self._few = self._short = False
+        self._few = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
         self._lock = threading.Lock()
@@ -137,13 +139,10 @@ class Listener:
                 try:
                     self._accept()
                 except (OSError, RuntimeError) as error:
-                    if not self._short:  # once each time it comes to that
-                        _log.warning("cannot accept connections for the moment: %s", error)
-                    self._short = True
+                    text = "cannot accept connections for the moment: %s"
+                    _limit.write(logging.WARNING, text, error)
                     self._give_up_slowest(len(self._reading) // 2 + 1)
                     self._stopped.wait(_PAUSE)
-                else:
-                    self._short = False
 
     def _accept(self) -> None:
         try:
@@ -203,7 +202,8 @@ class Listener:
         except OSError as error:
             _log.debug("lost %s before its request: %s", visitor.address, error)
         except Exception:
-            _log.exception("a request of %s failed", visitor.address)
+            text = "a request of %s failed"
+            _limit.write(logging.ERROR, text, visitor.address, exc_info=True)
         finally:
             self._forget(visitor)
 
@@ -366,4 +366,4 @@ class _Handler(ServerHandler):
             del self.headers["Content-Length"]
 
     def log_exception(self, exc_info: Any) -> None:
-        _log.error("the WSGI app raised", exc_info=exc_info)
+        _limit.write(logging.ERROR, "the WSGI app raised", exc_info=exc_info)

@@ -15,24 +15,19 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from . import clock
 from .addresses import network_of
 from .checks import check_counts
+from .loglimit import LogLimit
 
 if TYPE_CHECKING:
     from .transport.base import Transport
 
 __all__ = ["Strangers"]
 
-_QUIET = 60.0  # s between two lines in the log of one kind: whoever floods us shall not fill a disk
-
-_OF_ALL = (
-    "refused a connection: max_unauthenticated=%d of WseServer are waiting to be let in; said once"
-    " a minute"
-)
+_OF_ALL = "refused a connection: max_unauthenticated=%d of WseServer are waiting to be let in"
 _OF_ONE = (
     "refused a connection from %s: max_unauthenticated_per_address=%d of WseServer wait there to be"
-    " let in; if that is a proxy of yours, see trusted_hops; said once a minute"
+    " let in; if that is a proxy of yours, see trusted_hops"
 )
 
 
@@ -47,7 +42,7 @@ class Strangers:
 
     def __init__(
         self,
-        log: logging.Logger,
+        log: LogLimit,
         max_unauthenticated: int | None,
         max_unauthenticated_per_address: int | None,
     ) -> None:
@@ -62,7 +57,6 @@ class Strangers:
         self._lock = threading.Lock()
         self._places: dict[Transport, str] = {}
         self._counts: Counter[str] = Counter()
-        self._said_at: dict[str, float] = {}
 
     def enter(self, transport: Transport, address: str) -> bool:
         """Takes a place for a newcomer, until :meth:`leave`; False if there is none.
@@ -82,7 +76,7 @@ class Strangers:
                 self._places[transport] = network
                 self._counts[network] += 1
                 return True
-        self.tell(*line)
+        self._log.write(logging.WARNING, *line)
         return False
 
     def leave(self, transport: Transport) -> None:
@@ -94,16 +88,6 @@ class Strangers:
             self._counts[network] -= 1
             if not self._counts[network]:
                 del self._counts[network]
-
-    def tell(self, text: str, *arguments: object) -> None:
-        """Says in the log why somebody was turned away, unless it has just said that of another."""
-        now = clock.monotonic()
-        with self._lock:
-            is_news = now >= self._said_at.get(text, -math.inf) + _QUIET
-            if is_news:
-                self._said_at[text] = now
-        if is_news:
-            self._log.warning(text, *arguments)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -5,6 +5,7 @@ Runs in the thread of the request, which is the reader of the connection until i
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -100,7 +101,8 @@ def _examine(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
         return _Refusal(HTTPStatus.BAD_REQUEST, "An upgrade is a GET with a Sec-WebSocket-Key.")
     origin = environ.get("HTTP_ORIGIN")
     if origin is not None and not _is_allowed(server.origins, origin, environ):
-        server.log.warning(
+        server.log_limit.write(
+            logging.WARNING,
             "refused a page from %.200r: add it to origins=[…] of WseServer if it may connect",
             origin,
         )
@@ -120,7 +122,7 @@ def _serve(server: WseServer, environ: dict[str, Any]) -> _Refusal | None:
     obstacle = _obstacle(host)
     if obstacle is not None:
         text, cure = obstacle
-        server.log.error("%s %s", text, cure)
+        server.log_limit.write(logging.ERROR, "%s %s", text, cure)
         return _Refusal(HTTPStatus.NOT_IMPLEMENTED, text)
     assert host.socket is not None
     if not places.take(server, host):
@@ -162,9 +164,9 @@ def _enter(
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
         server.strangers.leave(transport)
-        server.strangers.tell(
-            "refused a connection: max_connections=%d of WseServer is reached, or it is closing;"
-            " said once a minute",
+        server.log_limit.write(
+            logging.WARNING,
+            "refused a connection: max_connections=%d of WseServer is reached, or it is closing",
             server.max_connections,
         )
         return _FULL
