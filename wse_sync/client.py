@@ -127,8 +127,8 @@ class WseClient(Endpoint):
 
     def renew(self) -> None:
         """In the child of a fork: what it is connected to, only the parent is."""
-        self.connection.disown()
         super().renew()
+        self.connection.disown()
         self._begin_idle()
 
     # Life

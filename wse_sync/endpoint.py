@@ -96,6 +96,7 @@ class Endpoint(abc.ABC):
         """In the child of a fork: its threads are those of the parent. Handlers stay."""
         self.workers.retire()
         self.workers = Workers(self._max_workers)
+        self.tally = Tally()
 
     @overload
     def register(self, name: Any, handler: HandlerT) -> HandlerT: ...

@@ -154,7 +154,7 @@ class Exchange(Sender):
         """
         self._lock = Lock()
         self._receiving = Lock()
-        self._callers = Callers()
+        self._callers = Callers(self.endpoint.tally)
         self._room = None
         self._leave("closed")
 

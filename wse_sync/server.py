@@ -188,9 +188,9 @@ class WseServer(Audience):
 
     def renew(self) -> None:
         """In the child of a fork: its connections are those of the parent, and closed here."""
+        super().renew()
         for connection in self._arrivals.union(self.registry.known):
             connection.disown()
-        super().renew()
         self._begin()
 
     # Life
