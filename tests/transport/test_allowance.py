@@ -107,3 +107,10 @@ def test_the_end_of_the_stream_is_no_byte(ends: Ends, kind: str) -> None:
     lost = ends.near.lost()
     assert isinstance(lost, LinkLost)
     assert lost.code == 1006
+
+
+def test_whoever_reads_ahead_gets_what_is_allowed_first(ends: Ends, kind: str) -> None:
+    ends.near.transport.restrict(10 * SIZES[kind] + 1)
+    ends.far.send(*["x" * 100] * 20)
+    assert ends.near.read(10) == ["x" * 100] * 10
+    assert failed(ends)
