@@ -1,4 +1,4 @@
-"""Ctrl-C in every call that blocks, at every step of those that change something."""
+"""Signals: Ctrl-C in every call that blocks, and at every step; handlers that close."""
 
 from __future__ import annotations
 
@@ -203,6 +203,45 @@ def test_ctrl_c_in_a_call_that_blocks(case: Case) -> None:
         program.interrupt()
         returns = "returned" if case.inside[0] == "serve_forever" else "interrupted"
         assert program.end() == (0, [returns, case.expected, "threads []"], [])
+
+
+# Handlers of the signal module
+
+CLOSING = """
+import signal
+import threading
+
+from wse_sync import WseClient, WseServer, interrupts
+
+interrupts._MORE = 0.1
+
+
+def close(number, frame):
+    client.disconnect(timeout=0.1)
+    server.close(0.1)
+    print("handled")
+
+
+signal.signal(signal.SIGUSR1, close)
+server = WseServer(lambda auth: auth.accept("ann"), port=0).start()
+client = WseClient(server.url)
+client.connect("ann")
+with LOCK:
+    signal.raise_signal(signal.SIGUSR1)
+    print("handler has returned")
+for thread in threading.enumerate():
+    if thread.name == "wse-closer":
+        thread.join(10)
+print(client.wait(10), client.status.value, dict(server.clients))
+"""
+
+
+@pytest.mark.parametrize("lock", ["threading.Lock()", "client._state", "server._lock"])
+def test_a_signal_handler_may_close_whatever_it_has_interrupted(lock: str) -> None:
+    """If that holds a lock which is needed, the handler waits for no longer than it said."""
+    with Program(CLOSING.replace("LOCK", lock)) as program:
+        lines = ["handled", "handler has returned", "True OFFLINE {}"]
+        assert program.end() == (0, lines, [])
 
 
 # Ctrl-C at every step
