@@ -212,7 +212,7 @@ class WseServer(Audience):
 
         with self._lock:
             if self._listener is None:
-                listener = Listener(
+                self._listener = Listener(
                     self.wsgi_app,
                     self.host,
                     self._asked_port,
@@ -221,8 +221,11 @@ class WseServer(Audience):
                     _VISITORS_FACTOR * self.max_connections + _VISITORS_MORE,
                 )
                 self._open()
-                listener.start()
-                self._listener = listener
+                try:
+                    self._listener.start()
+                except OSError:
+                    self._listener = None
+                    raise
         return self
 
     def _open(self) -> None:
@@ -237,9 +240,9 @@ class WseServer(Audience):
         SIGTERM only in the main thread, and only if the program has no handler of its own for it.
         Another Ctrl-C meanwhile raises, and the server goes on closing.
         """
+        self.start()
         with sigterm_interrupts():
             try:
-                self.start()
                 while not self._closed.wait(_SLICE):
                     continue
             except KeyboardInterrupt:

@@ -10,6 +10,7 @@ been accepted; nothing is taken under it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import logging
@@ -116,7 +117,8 @@ class Listener:
         """Closes the port, and cuts those who do not speak WebSocket yet."""
         self._stopped.set()
         self._wake.close()
-        self._thread.join()
+        with contextlib.suppress(RuntimeError):  # it has not begun, since Ctrl-C came before
+            self._thread.join()
         with self._lock:
             visitors = list(self._visitors)
         for visitor in visitors:
