@@ -17,7 +17,7 @@ from .workers import guard
 
 __all__ = ["aside", "sigterm_interrupts"]
 
-_MORE = 4.0  # s for what close() and disconnect() do when their time is over
+_MORE = 8.0  # s that close() may go on at the most when its time is over
 _SLICE = 1.0  # s: a Ctrl-C just before the system call that waits is noticed only after it
 
 
