@@ -70,6 +70,9 @@ class WseClient(Endpoint):
         WseTypeError, WseValueError: An option makes no sense.
     """
 
+    #: Our id at the server, as it told us last; None if it did not.
+    cid: str | None
+
     def __init__(
         self,
         url: str,
@@ -121,8 +124,7 @@ class WseClient(Endpoint):
         self.connection = ClientConnection(self)
         self._state = threading.Condition()
         self._status = WSE_STATUS.IDLE
-        #: Our id at the server, as it told us last; None if it did not.
-        self.cid: str | None = None
+        self.cid = None
         self._life: Life | None = None
 
     def renew(self) -> None:
