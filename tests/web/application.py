@@ -36,6 +36,8 @@ server = WseServer(
     # A test of the heartbeat does not wait for long.
     ping_interval=HEARTBEAT,
     ping_timeout=HEARTBEAT,
+    # More than 20 dial at a time, all of them from this machine.
+    max_unauthenticated_per_address=None,
 )
 
 
