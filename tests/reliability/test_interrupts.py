@@ -26,7 +26,7 @@ from tests.faults import FaultProxy
 from wse_sync import Backoff, WseClient, WseServer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-free = threading.Event()
+free, blocked = threading.Event(), threading.Event()
 
 
 def identify(auth):
@@ -35,6 +35,7 @@ def identify(auth):
 
 
 def block(*args):
+    blocked.set()
     free.wait()
 
 
@@ -186,7 +187,12 @@ inbox = client.channel.listen("never").__enter__()
     "close": Case(
         ("close", "join"),
         "server.close(60)",
-        'client = client_of(server.url); client.connect("ann"); client.submit("block")',
+        """
+client = client_of(server.url)
+client.connect("ann")
+client.submit("block")
+blocked.wait()
+""",
         OFFLINE,
         IS_OFFLINE,
     ),
