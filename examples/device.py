@@ -46,10 +46,12 @@ class MockBoard(Board):
         Device.pin_factory = MockFactory()
         super().__init__()
         self.sensor = Sky(self.lamp)
+        self._finger = threading.Lock()
 
     def press(self) -> None:
-        self.button.pin.drive_low()
-        self.button.pin.drive_high()
+        with self._finger:  # or the second of two would press a button that is down
+            self.button.pin.drive_low()
+            self.button.pin.drive_high()
 
     def follow_keyboard(self) -> None:
         """Presses the button with each Enter, until Ctrl-D."""
