@@ -40,6 +40,8 @@ SAMPLES = 120
 KEPT = 1000  # objects; Python itself keeps some
 NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
+MEMORY = ("resident_bytes", "blocks", "large_bytes")
+SHARE = 0.04  # of each that may come and go
 
 
 # With arenas for its threads, and large blocks among small ones, malloc of glibc keeps ever more
@@ -61,23 +63,23 @@ class Soaked(NamedTuple):
 
     Attributes:
         figures: How often what happened.
-        trends: Of the memory of each process, after the first third of the time.
+        trends: Of what each process takes of each :data:`MEMORY`, after the first third of the
+            time.
         last: What each took last, with everybody there.
         rest: What each took before anybody came, and when all had left.
     """
 
     figures: dict[str, int]
-    trends: dict[str, Trend]
+    trends: dict[tuple[str, str], Trend]
     last: dict[str, Vitals]
     rest: dict[str, dict[str, Vitals]]
 
-    def grows(self, bound: int = 4 * MEBI) -> list[str]:
-        """Which processes take more and more memory."""
+    def grows(self, share: float = SHARE) -> list[str]:
+        """What grows of which process: by more than chance, and by more than this share of it."""
         return [
-            name
-            for name, line in self.trends.items()
-            if line.growth > 2 * line.error
-            and line.growth > max(bound, 0.04 * self.last[name].resident_bytes)
+            f"{measure} of {name}"
+            for (name, measure), line in self.trends.items()
+            if line.growth > max(2 * line.error, share * getattr(self.last[name], measure))
         ]
 
     def keeps(self) -> list[str]:
@@ -119,11 +121,14 @@ def soak(
     return Soaked(figures, _trends(samples[len(samples) // 3 :]), samples[-1].taken, rest)
 
 
-def _trends(samples: list[Sample]) -> dict[str, Trend]:
+def _trends(samples: list[Sample]) -> dict[tuple[str, str], Trend]:
     moments = [sample.moment for sample in samples]
     return {
-        name: trend(moments, [sample.taken[name].resident_bytes for sample in samples])
+        (name, measure): trend(
+            moments, [getattr(sample.taken[name], measure) for sample in samples]
+        )
         for name in samples[0].taken
+        for measure in MEMORY
     }
 
 
@@ -153,7 +158,8 @@ def _figures(host: Remote, crowd: Remote, proxy: ChaosProxy) -> dict[str, int]:
 
 def _brief(taken: Vitals) -> str:
     return (
-        f"{taken.resident_bytes / MEBI:.1f} MiB, {taken.threads} threads, "
+        f"{taken.resident_bytes / MEBI:.1f} MiB, {taken.blocks} blocks and "
+        f"{taken.large_bytes / MEBI:.1f} MiB in use, {taken.threads} threads, "
         f"{taken.descriptors} descriptors, {taken.objects} objects"
     )
 
@@ -173,11 +179,9 @@ def main() -> int:
     say(f"seed {asked.seed}")
     soaked = soak(asked.seconds, asked.clients, asked.rate, asked.seed, say)
     say(f"{soaked.figures}")
-    for name, line in soaked.trends.items():
-        say(
-            f"{name}: {_brief(soaked.last[name])}; "
-            f"{line.growth / MEBI:+.2f} MiB, standard error {line.error / MEBI:.2f} MiB"
-        )
+    for (name, measure), line in soaked.trends.items():
+        last = getattr(soaked.last[name], measure)
+        say(f"{name}: {last:,} {measure}; {line.growth:+,.0f}, standard error {line.error:,.0f}")
     grows, keeps = soaked.grows(), soaked.keeps()
     say(f"memory grows: {', '.join(grows)}" if grows else "memory is flat")
     say(f"objects are left: {', '.join(keeps)}" if keeps else "nothing is left")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import os
 import re
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from tests.support import wait_until
 
@@ -22,13 +24,17 @@ class Vitals(NamedTuple):
     """What a process takes.
 
     Attributes:
-        resident_bytes: Of memory.
+        resident_bytes: Of memory, with what is free between blocks that are in use.
+        blocks: That Python has given out: nearly all that is no longer than 512 bytes.
+        large_bytes: In use of what is longer; 0 where malloc does not say.
         threads: Of Python.
         descriptors: Open ones.
         objects: That the garbage collector watches.
     """
 
     resident_bytes: int
+    blocks: int
+    large_bytes: int
     threads: int
     descriptors: int
     objects: int
@@ -41,10 +47,34 @@ def vitals() -> Vitals:
     assert found is not None
     return Vitals(
         int(found[1]) * 1024,
+        sys.getallocatedblocks(),
+        _large_bytes(),
         threading.active_count(),
         len(os.listdir("/proc/self/fd")),
         len(gc.get_objects()),
     )
+
+
+class _Malloc(ctypes.Structure):
+    """What mallinfo2() of glibc says."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def _large_bytes() -> int:
+    try:
+        ask = ctypes.CDLL(None).mallinfo2  # since glibc 2.33
+    except AttributeError:
+        return 0
+    ask.restype = _Malloc
+    told = ask()
+    return int(told.uordblks + told.hblkhd)
 
 
 def at_rest(before: Vitals) -> Vitals:
