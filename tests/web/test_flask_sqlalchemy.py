@@ -31,6 +31,7 @@ def database(tmp_path: Path) -> Any:
             "pool_size": POOL,
             "max_overflow": 0,
             "pool_timeout": PATIENCE,
+            "connect_args": {"timeout": 60},  # s for the lock of the file; else it is 5
         },
     )
     db = flask_sqlalchemy.SQLAlchemy(app)
