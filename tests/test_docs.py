@@ -70,9 +70,9 @@ TESTED = {
 NOT_FOR_USERS = {
     "WseServer": "renew admit dismiss reopen links end_connections is_closing send_to arguments"
     " settle_error settle_ignored check_size report last_resort open_link readers_serve run_handler"
-    " happened report_from_signal read_stats count_strangers",
+    " happened report_from_signal read_stats count_strangers running",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
-    " renew open_link readers_serve run_handler read_stats",
+    " renew open_link readers_serve run_handler read_stats running",
     "AuthRequest": "",
     "WseIdentity": "",
     "WseConnection": "meter run end expire enter part shut ask ask_no_more take_over send_packed"
@@ -452,7 +452,7 @@ def test_every_public_member_is_in_the_reference(name: str) -> None:
 
 def test_what_the_extension_adds_is_in_the_reference() -> None:
     own = {name for name in vars(WseFlask) if not name.startswith("_")}
-    like_those_of_servers = {"send_to", "use_challenge", "reopen", "links"}
+    like_those_of_servers = {"send_to", "use_challenge", "reopen", "links", "running"}
     assert members_of("autoclass:: wse_sync.flask.WseFlask") == own - like_those_of_servers
 
 

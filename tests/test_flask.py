@@ -20,13 +20,14 @@ from flask.sessions import SecureCookieSessionInterface
 from tests.conftest import Connect, MakeClient, MakeRawClient
 from tests.hosts import werkzeug_serving
 from tests.programs import Program
-from tests.support import PATIENCE, QUICK, Recorder, Thread, accept_all, wait_until
+from tests.support import PATIENCE, QUICK, Recorder, Thread, accept_all, wait_event, wait_until
 from wse_sync import (
     WSE_ERROR,
     AuthRequest,
     WseConnection,
     WseError,
     WseServer,
+    WseTimeoutError,
     WseTypeError,
     WseValueError,
 )
@@ -580,6 +581,25 @@ def test_the_extension_itself_is_tested_when_it_has_one_application() -> None:
             test.cut(client)
             test.advance(60.0)
             assert client.call("echo", 2) == ["pages", 2]
+
+
+def test_the_extension_is_busy_while_a_handler_runs() -> None:
+    """Else time would pass for what it does, such as to let somebody in."""
+    wse = WseFlask(make_app(), identify=accept_all)
+    inside, go = threading.Event(), threading.Event()
+
+    @wse.register("block")
+    def block(conn: WseConnection, payload: Any) -> None:
+        inside.set()
+        wait_event(go)
+
+    with TestServer(wse) as test:
+        answer = test.connect("ann").submit("block")
+        wait_event(inside)
+        with pytest.raises(WseTimeoutError, match="a handler in"):
+            test.settle(0.0)
+        go.set()
+        answer.result(PATIENCE)
 
 
 # The end

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Callable, Iterable
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .channel import Channel
@@ -25,7 +25,7 @@ from .protocol import Data, JsonProtocol, Protocol
 from .stats import Stats
 from .tally import Tally
 from .transport.base import Transport
-from .workers import Workers
+from .workers import Task, Workers
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -91,6 +91,10 @@ class Endpoint(abc.ABC):
         #: Messages of the other side.
         self.channel = Channel(self.peer.check_type)
         self.procedures = Procedures(self.peer.check_type)
+
+    def running(self) -> dict[Thread, Task | None]:
+        """The threads that handlers have, and what they run; only tests look at it."""
+        return self.workers.running()
 
     def renew(self) -> None:
         """In the child of a fork: its threads are those of the parent. Handlers stay."""

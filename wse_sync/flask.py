@@ -18,6 +18,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from threading import Thread
 from typing import Any
 
 import flask
@@ -30,6 +31,7 @@ from .registry import WseIdentity
 from .server import GeneratorT, WseServer
 from .sessions import WseConnection
 from .stats import ServerStats
+from .workers import Task
 
 __all__ = ["WseFlask"]
 
@@ -179,6 +181,12 @@ class WseFlask(WseServer):
 
     def links(self) -> list[Link]:
         return [link for app in list(self._apps) for link in app.extensions[_SERVER].links()]
+
+    def running(self) -> dict[Thread, Task | None]:
+        threads: dict[Thread, Task | None] = {}
+        for app in list(self._apps):
+            threads.update(app.extensions[_SERVER].running())
+        return threads
 
     def close(self, timeout: float = 5.0) -> None:
         """Ends the connections of every application, as :meth:`wse_sync.WseServer.close`.

@@ -336,8 +336,8 @@ class TestServer:
         reading = [link.turn.stand_in for link in links]
         threads = [life.thread for life in lives if life.is_asking]
         for endpoint in {self.server, *(life.client for life in lives)}:
-            running = endpoint.workers.running()
-            threads += [thread for thread, task in running.items() if task not in reading]
+            running = endpoint.running().items()
+            threads += [thread for thread, task in running if task not in reading]
         return [thread for thread in threads if thread is not threading.current_thread()]
 
     def _lives(self) -> list[Life]:
