@@ -22,6 +22,7 @@ from tests.support import (
     wait_until,
 )
 from wse_sync import AuthRequest, WseClient, WseServer, procedures, turn
+from wse_sync.loop import loop
 from wse_sync.testing import TestServer
 
 settings.register_profile("wse", deadline=None, derandomize=True, database=None)
@@ -99,7 +100,13 @@ def nothing_left_behind() -> Iterator[None]:
     def threads_left() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread not in threads_before]
 
-    wait_until(lambda: not threads_left(), lambda: f"threads left: {threads_left()}")
+    def timers_left() -> list[object]:
+        return [timer.callback for _, _, timer in loop._heap if timer.callback is not None]
+
+    wait_until(
+        lambda: not threads_left(),
+        lambda: f"threads left: {threads_left()}, timers left: {timers_left()}",
+    )
     wait_until(
         lambda: not open_sockets() - sockets_before,
         lambda: f"sockets left: {sorted(open_sockets() - sockets_before)}",

@@ -133,19 +133,16 @@ class Loop:
             return self._busy or self._next_deadline() <= clock.monotonic()
 
     def rest(self, timeout: float) -> None:
-        """Waits until the thread has ended, for as long as there is nothing for it to do.
-
-        If there is, it ends as soon as that is over, and nobody waits.
-        """
+        """Waits until the thread has ended, for as long as there is nothing for it to do."""
         deadline = monotonic() + timeout
         while True:
             with self._lock:
                 thread = self._thread
                 if thread is None or thread is threading.current_thread():
                     return
-                self._hurry = True
                 if self._live or self._watched:
                     return
+                self._hurry = True
                 self._ensure_awake(0.0)
             # In slices: others of this process may give it something to do at any time.
             thread.join(min(_SLICE, max(0.0, deadline - monotonic())))
@@ -158,8 +155,8 @@ class Loop:
                 return
             timer.callback = None
             self._live -= 1
-            if self._hurry and not self._live and self._thread is not None:
-                self._ensure_awake(0.0)  # or it would sleep until that time
+            if not self._live and self._wakes_at > clock.monotonic() + _LINGER:
+                self._ensure_awake(0.0)  # or it would sleep until that time, and not end before
             if len(self._heap) > 2 * self._live + _SLACK:
                 self._heap = [entry for entry in self._heap if entry[2].callback is not None]
                 heapq.heapify(self._heap)
