@@ -8,11 +8,12 @@ and start again; others do not read. It fails
 
 - if a message was lost, came twice or out of order, a procedure ran twice, or a call got another
   one's result; if an error or end came that is not explained;
-- if at the end, when everybody has left, a thread, a descriptor or more than 1,000 objects
-  are left at either side;
+- if at the end, when everybody has left, a thread or a descriptor is left at either side, or more
+  memory in use than before they came: 1,000 objects, 10,000 blocks or 1 MiB of large ones;
 - if memory grows. The first third of the time is for it to become what it will be. Through the
   samples of the rest goes a line (least squares). It grows, if its growth is more than twice its
-  standard error, and also more than 4 MiB and more than 4 % of all.
+  standard error, and also more than 4 % of what is in use: blocks of Python, and bytes of malloc.
+  What the system counts has free memory between those in it, and may grow by 10 %.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ __all__ = ["Soaked", "soak"]
 MEBI = 2**20
 LONGEST = 12.0  # s of a stall; twice of what the heartbeat puts up with
 SAMPLES = 120
-KEPT = 1000  # objects; Python itself keeps some
+# What may be left when all have left; Python itself keeps some.
+KEPT = {"objects": 1000, "blocks": 10_000, "large_bytes": MEBI}
 NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
-MEMORY = ("resident_bytes", "blocks", "large_bytes")
-SHARE = 0.04  # of each that may come and go
+MEMORY = {"blocks": 0.04, "large_bytes": 0.04, "resident_bytes": 0.1}  # shares that are no growth
 
 
 # With arenas for its threads, and large blocks among small ones, malloc of glibc keeps ever more
@@ -74,20 +75,26 @@ class Soaked(NamedTuple):
     last: dict[str, Vitals]
     rest: dict[str, dict[str, Vitals]]
 
-    def grows(self, share: float = SHARE) -> list[str]:
-        """What grows of which process: by more than chance, and by more than this share of it."""
+    def grows(self, least: float = 0.0) -> list[str]:
+        """What grows of which process.
+
+        Args:
+            least: The share that is no growth, if it is more than :data:`MEMORY` says.
+        """
         return [
             f"{measure} of {name}"
             for (name, measure), line in self.trends.items()
-            if line.growth > max(2 * line.error, share * getattr(self.last[name], measure))
+            if line.growth > 2 * line.error
+            and line.growth > max(least, MEMORY[measure]) * getattr(self.last[name], measure)
         ]
 
     def keeps(self) -> list[str]:
-        """Which processes have kept objects of those who have left."""
+        """What which process has kept of those who have left."""
         return [
-            name
+            f"{measure} of {name}"
             for name, taken in self.rest.items()
-            if taken["after"].objects > taken["before"].objects + KEPT
+            for measure, most in KEPT.items()
+            if getattr(taken["after"], measure) > getattr(taken["before"], measure) + most
         ]
 
 
@@ -184,7 +191,7 @@ def main() -> int:
         say(f"{name}: {last:,} {measure}; {line.growth:+,.0f}, standard error {line.error:,.0f}")
     grows, keeps = soaked.grows(), soaked.keeps()
     say(f"memory grows: {', '.join(grows)}" if grows else "memory is flat")
-    say(f"objects are left: {', '.join(keeps)}" if keeps else "nothing is left")
+    say(f"there is left: {', '.join(keeps)}" if keeps else "nothing is left")
     return bool(grows or keeps)
 
 
