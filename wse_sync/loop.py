@@ -62,7 +62,7 @@ class Loop:
         self.epoch = object()  # timers of the parent are not ours to count
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._live = 0
+        self._live = 0  # about so many timers; Ctrl-C in the middle of a step leaves it wrong
         self._watched: dict[int, Callable[[], None]] = {}
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
@@ -140,7 +140,7 @@ class Loop:
                 thread = self._thread
                 if thread is None or thread is threading.current_thread():
                     return
-                if self._live or self._watched:
+                if self._next_deadline() < math.inf or self._watched:
                     return
                 self._hurry = True
                 self._ensure_awake(0.0)
@@ -155,11 +155,12 @@ class Loop:
                 return
             timer.callback = None
             self._live -= 1
-            if not self._live and self._wakes_at > clock.monotonic() + _LINGER:
+            if self._wakes_at > clock.monotonic() + _LINGER and self._next_deadline() == math.inf:
                 self._ensure_awake(0.0)  # or it would sleep until that time, and not end before
             if len(self._heap) > 2 * self._live + _SLACK:
                 self._heap = [entry for entry in self._heap if entry[2].callback is not None]
                 heapq.heapify(self._heap)
+                self._live = len(self._heap)
 
     def _ensure_awake(self, deadline: float) -> None:
         self._start()
@@ -224,7 +225,10 @@ class Loop:
     def _next_deadline(self) -> float:
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else math.inf
+        if self._heap:
+            return self._heap[0][0]
+        self._live = 0
+        return math.inf
 
     def _end_after(
         self, time: float, selector: selectors.BaseSelector, ours: socket.socket
