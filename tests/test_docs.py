@@ -70,7 +70,7 @@ TESTED = {
 NOT_FOR_USERS = {
     "WseServer": "renew admit dismiss reopen links end_connections is_closing send_to arguments"
     " settle_error settle_ignored check_size report last_resort open_link readers_serve run_handler"
-    " happened report_from_signal read_stats count_strangers running",
+    " happened report_from_signal read_stats running",
     "WseClient": "set_status arguments settle_error settle_ignored check_size report last_resort"
     " renew open_link readers_serve run_handler read_stats running",
     "AuthRequest": "",

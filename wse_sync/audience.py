@@ -5,7 +5,6 @@ Any thread comes here; nothing is kept.
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from .sending import Packed
 from .sessions import WseConnection
 from .signals import ServerSignals, Signal
 from .stats import ServerStats
+from .strangers import Strangers
 from .workers import Task
 
 __all__ = ["Audience"]
@@ -29,6 +29,7 @@ class Audience(Endpoint):
 
     when: ServerSignals
     registry: Registry
+    strangers: Strangers
 
     @property
     def clients(self) -> Mapping[Any, WseIdentity]:
@@ -87,12 +88,8 @@ class Audience(Endpoint):
             users=users,
             connections=len(connections) - suspended,
             suspended=suspended,
-            strangers=self.count_strangers(),
+            strangers=len(self.strangers),
         )
-
-    @abc.abstractmethod
-    def count_strangers(self) -> int:
-        """How many links have come and are not let in yet."""
 
     # What the other modules need
 

@@ -118,11 +118,6 @@ class Admission:
         """The link of the stranger."""
         return self._connection.arrival
 
-    @property
-    def is_pending(self) -> bool:
-        """Whether nothing is decided yet."""
-        return not self._decided
-
     def start(self) -> None:
         """The time to be let in begins."""
         timeout = self._server.auth_timeout

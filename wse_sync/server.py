@@ -352,11 +352,6 @@ class WseServer(Audience):
         with self._lock:
             return [connection.arrival for connection in self._arrivals]
 
-    def count_strangers(self) -> int:
-        """How many links have come and are not let in yet."""
-        with self._lock:
-            return sum([connection.admission.is_pending for connection in self._arrivals])
-
     def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
         """Makes a connection and enters it, or returns None if there is no place for one more."""
         with self._lock:
