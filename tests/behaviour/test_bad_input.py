@@ -1,7 +1,7 @@
 """Inputs that are made to cost much cost little (promise 6); ``tests/hostile.py`` has them.
 
 What "little" is must not depend on the machine: no more than twice what a plain message of 10 MB
-costs in the same run. Where the figures of the docs are from, that is 50 ms of the processor.
+costs, measured in turns. Where the figures of the docs are from, that is 40 ms of the processor.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
+from typing import Callable
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import Connect, MakeRawClient, MakeServer
-from tests.hostile import ENDS, INPUTS, MEBI, PLAIN, cost, peak, server_end
+from tests.hostile import ENDS, INPUTS, MEBI, PLAIN, cost, peak, server_end, spent_elsewhere
 from tests.support import PATIENCE, Recorder, wait_until
 from wse_sync import WSE_STATUS, WseServer
 
@@ -23,18 +23,21 @@ every_end = pytest.mark.parametrize("end", ENDS)
 every_input = pytest.mark.parametrize("name", INPUTS)
 
 
-@pytest.fixture(scope="module")
-def plain() -> float:
-    """What a plain message costs a server."""
-    return cost("server", PLAIN, 3)
-
-
 @every_end
 @every_input
-def test_6_it_takes_no_more_time_than_a_plain_message_of_10_mb(
-    plain: float, end: str, name: str
-) -> None:
-    assert cost(end, INPUTS[name]) < 2 * plain
+def test_6_it_takes_no_more_time_than_a_plain_message_of_10_mb(end: str, name: str) -> None:
+    assert_cheap(lambda: cost(end, INPUTS[name]))
+
+
+def assert_cheap(measure: Callable[[], float]) -> None:
+    """The least of some times is compared: what else the machine does can only add to a time."""
+    tried, plain = [], []
+    for _ in range(6):
+        tried.append(measure())
+        plain.append(cost("server", PLAIN))
+        if min(tried) < 2 * min(plain):
+            return
+    pytest.fail(f"{min(tried)} s of the processor; a plain message {min(plain)} s")
 
 
 @every_end
@@ -98,7 +101,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_6_oversized_headers_are_refused_and_cost_little(
-    make_server: MakeServer, connect: Connect, plain: float, name: str
+    make_server: MakeServer, connect: Connect, name: str
 ) -> None:
     server = make_server()
     server.register("ping", lambda conn, payload: payload)
@@ -107,10 +110,15 @@ def test_6_oversized_headers_are_refused_and_cost_little(
     request = UPGRADE + lines + b"\r\n"
     if not lines:
         request = request.replace(b"GET /", b"GET /" + b"a" * MEBI)
-    before = time.process_time()
-    answer = answer_to(server, request)
-    assert time.process_time() - before < 2 * plain
-    assert status in answer or not answer  # who sends on may hear a reset instead of the answer
+
+    def ask() -> float:
+        before = spent_elsewhere()
+        answer = answer_to(server, request)
+        spent = spent_elsewhere() - before
+        assert status in answer or not answer  # who sends on may hear a reset, and no answer
+        return spent
+
+    assert_cheap(ask)
     assert bystander.call("ping", 1) == 1
 
 

@@ -90,11 +90,14 @@ def test_16_messages_arrive_with_their_connection(
     heard = Recorder()
     server.when.connected(conns)
     server.channel.on("chat", heard)
-    clients = [connect(server, cid) for cid in ["ann", "ann", "ben"]]
+    clients = []
+    for number, cid in enumerate(["ann", "ann", "ben"], 1):
+        clients.append(connect(server, cid))
+        conns.wait_for(number)  # two connections are told of in any order
     for number, client in enumerate(clients):
         client.send("chat", number)
         heard.wait_for(number + 1)
-    assert heard.items == [(conn, number) for number, conn in enumerate(conns.wait_for(3))]
+    assert heard.items == [(conn, number) for number, conn in enumerate(conns.items)]
     assert [conn.cid for conn, _ in heard.items] == ["ann", "ann", "ben"]
     assert all(conn.state == "open" for conn, _ in heard.items)
 

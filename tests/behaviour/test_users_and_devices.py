@@ -91,12 +91,12 @@ def test_11_the_user_neither_leaves_nor_joins_again(
     lives = note_lives(server)
     connect(server, "ann")
     identity = server.clients["ann"]
+    (first,) = identity.conns
     connect(server, "ann")
-    items = lives.wait_until(has("disconnected"))
+    lives.wait_until(has("disconnected"))
     assert len(named(lives, "joined")) == 1
     assert named(lives, "left") == []
     assert server.clients["ann"] is identity
-    first = next(item[1] for item in items if item[0] == "connected")
     assert named(lives, "disconnected") == [
         ("disconnected", first, 1000, "wse.clients-concurrency")
     ]
@@ -447,14 +447,12 @@ def test_15_an_unknown_cid_reaches_nobody(make_server: MakeServer, connect: Conn
 
 def test_15_conn_send_reaches_one_device(make_server: MakeServer, connect: Connect) -> None:
     server = make_server(conn_per_user=2)
-    conns = Recorder()
-    server.when.connected(conns)
     heard = [Recorder(), Recorder()]
     for recorder in heard:
         client = connect(server, "ann")
         client.channel.on("news", recorder)
         client.channel.on("end", recorder)
-    first, second = conns.wait_for(2)
+    first, second = server.clients["ann"].conns.values()
     first.send("news", "for the first")
     second.send("news", "for the second")
     server.broadcast("end", "end")

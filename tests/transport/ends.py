@@ -85,22 +85,29 @@ class WebSocketWire:
 
     def parse(self, data: bytes) -> list[Frame]:
         """The frames that somebody wrote; all of them are whole."""
-        found = []
-        while data:
-            fin_and_opcode, size = data[0], data[1] & 0x7F
+        found, rest = self.split(data)
+        assert not rest, "a torn frame"
+        return found
+
+    def split(self, data: bytes) -> tuple[list[Frame], bytes]:
+        """The whole frames at the beginning of what somebody wrote, and the rest."""
+        found, end = [], 0
+        while len(data) >= end + 2:
+            fin_and_opcode, size = data[end], data[end + 1] & 0x7F
             assert fin_and_opcode & 0xF0 == 0x80, "not a frame of its own"
-            assert bool(data[1] & 0x80) == self._masked
-            data = data[2:]
+            assert bool(data[end + 1] & 0x80) == self._masked
+            at = end + 2
             if size > 125:
                 width = 2 if size == 126 else 8
-                size, data = int.from_bytes(data[:width], "big"), data[width:]
+                size, at = int.from_bytes(data[at : at + width], "big"), at + width
             key = b"\0\0\0\0"
             if self._masked:
-                key, data = data[:4], data[4:]
-            assert len(data) >= size, "a torn frame"
-            found.append(Frame(fin_and_opcode & 0x0F, _masked(data[:size], key)))
-            data = data[size:]
-        return found
+                key, at = data[at : at + 4], at + 4
+            if len(data) < at + size:
+                break
+            end = at + size
+            found.append(Frame(fin_and_opcode & 0x0F, _masked(data[at:end], key)))
+        return found, data[end:]
 
 
 class MemoryWire:
