@@ -81,9 +81,9 @@ NOT_FOR_USERS = {
     "Backoff": "initial factor maximum",
     "Protocol": "",
     "JsonProtocol": "",
-    "channel.Channel": "deliver interrupt resume",
-    "channel.Inbox": "wants put",
-    "signals.Signal": "settle",
+    "channel.Channel": "deliver interrupt resume renew",
+    "channel.Inbox": "wants put renew",
+    "signals.Signal": "settle renew",
     "testing.TestServer": "",
 }
 

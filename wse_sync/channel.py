@@ -162,6 +162,13 @@ class Channel:
         with self._lock:
             self._over = None
 
+    def renew(self) -> None:
+        """In the child of a fork: who held a lock, or waited, is not there. Handlers stay."""
+        self._lock = threading.Lock()
+        self._waiters.clear()
+        for inbox in self._inboxes:
+            inbox.renew()
+
     def _bind(
         self, type: Any, handler: Callable[..., Any] | None, *, once: bool
     ) -> Callable[..., Any]:
@@ -270,6 +277,10 @@ class Inbox:
                 )
             self._changed.notify_all()
             return self._items.popleft()
+
+    def renew(self) -> None:
+        """In the child of a fork: who held the lock is not there. What is inside stays."""
+        self._changed = threading.Condition()
 
     def close(self) -> None:
         """Stops listening; what is inside can still be taken."""

@@ -130,6 +130,7 @@ class WseClient(Endpoint):
     def renew(self) -> None:
         """In the child of a fork: what it is connected to, only the parent is."""
         super().renew()
+        self.when.renew()
         self.connection.disown()
         self._begin_idle()
 

@@ -101,6 +101,8 @@ class Endpoint(abc.ABC):
         self.workers.retire()
         self.workers = Workers(self._max_workers)
         self.tally = Tally()
+        self.channel.renew()
+        self.procedures.renew()
 
     @overload
     def register(self, name: Any, handler: HandlerT) -> HandlerT: ...

@@ -93,5 +93,9 @@ class Procedures:
         """The procedure of that name; None if there is none."""
         return self._procedures.get(name)
 
+    def renew(self) -> None:
+        """In the child of a fork: who held the lock is not there."""
+        self._lock = threading.Lock()
+
     def __repr__(self) -> str:
         return f"<Procedures {' '.join(map(str, list(self._procedures)))}>"

@@ -189,6 +189,7 @@ class WseServer(Audience):
     def renew(self) -> None:
         """In the child of a fork: its connections are those of the parent, and closed here."""
         super().renew()
+        self.when.renew()
         for connection in self._arrivals.union(self.registry.known):
             connection.disown()
         self._begin()

@@ -68,7 +68,7 @@ class Signal(blinker.Signal):
         self.names = names
         self._report = report
         self._sticky = sticky
-        self._lock = threading.RLock()  # a receiver that is garbage collected disconnects itself
+        self.renew()
         self._latest: tuple[Any, dict[str, Any]] | None = None
         self._plain: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
@@ -138,6 +138,10 @@ class Signal(blinker.Signal):
         except BaseException as error:
             self._report(error, connection)
 
+    def renew(self) -> None:
+        """In the child of a fork: who held the lock is not there."""
+        self._lock = threading.RLock()  # a receiver that is garbage collected disconnects itself
+
     def __bool__(self) -> bool:
         """Whether anything happens when it is settled."""
         return self._sticky or bool(self.receivers)
@@ -149,6 +153,11 @@ class Signal(blinker.Signal):
 
 class _Signals:
     """A namespace of signals."""
+
+    def renew(self) -> None:
+        """In the child of a fork: so does each of them."""
+        for signal in vars(self).values():
+            signal.renew()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' '.join(vars(self))}>"

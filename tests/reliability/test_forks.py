@@ -16,6 +16,7 @@ PRELUDE = """
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 
@@ -28,6 +29,7 @@ def fork(work):
     # Has a child do this, and waits for it; its exit status.
     child = os.fork()
     if not child:
+        signal.alarm(30)  # or one that hangs would stay
         work()
         print("done", flush=True)
         os._exit(0)
@@ -194,3 +196,52 @@ def test_what_a_child_of_a_client_does_its_server_does_not_notice(
     closed.wait_for(len(expected) + 1)
     assert closed.items == [*expected, ("ann", 1000)]
     assert news.items == []
+
+
+HELD = (
+    PRELUDE
+    + """
+import contextlib
+import threading
+
+server, client = WseServer(lambda auth: auth.accept(auth.identity), port=0), WseClient("ws://host/")
+news, held = server.channel.listen("news"), threading.Event()
+locks = [inbox._changed for inbox in (news, client.channel.listen())]
+for end in (server, client):
+    tables = end.channel, end.procedures, *vars(end.when).values()
+    locks += [table._lock for table in tables]
+
+
+def hold():
+    with contextlib.ExitStack() as stack:
+        for lock in locks:
+            stack.enter_context(lock)
+        held.set()
+        threading.Event().wait()
+
+
+def work():
+    server.register("double", lambda conn, number: 2 * number)
+    server.when.connected(lambda conn: print(conn.cid, flush=True))
+    client.channel.on("news", print)
+    client.register("double", lambda number: 2 * number)
+    client.when.closed(print)
+    with server, WseClient(server.url) as other:
+        other.connect("ann")
+        print(other.call("double", 3))
+        other.send("news", 1)
+        print(news.get(10)[1:])
+
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+fork(work)
+os._exit(0)
+"""
+)
+
+
+def test_a_child_finds_no_table_of_handlers_locked() -> None:
+    """Whatever a thread of its parent was about to bind, or to take."""
+    with Program(HELD) as program:
+        assert program.end() == (0, ["ann", "6", "('news', 1)", "done"], [])
