@@ -1,4 +1,4 @@
-"""How much a stranger may send: so many bytes of whatever kind, to the byte."""
+"""How much may come of a restricted transport: so many bytes of whatever kind, to the byte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wse_sync.transport.base import LinkLost
 
 LIMIT = 3000
 BODY = b"x" * 100
-SIZES = {"memory": 5 + 100, "accepted": 6 + 100, "accepted-tls": 6 + 100}
+SIZES = {"memory": 5 + 100, "accepted": 6 + 100, "accepted-tls": 6 + 100, "dialed": 2 + 100}
 """What a frame of that body takes of the allowance."""
 
 

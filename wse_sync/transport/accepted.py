@@ -56,7 +56,6 @@ class AcceptedTransport(Transport):
         self._owed = 0  # so many bytes are for simple-websocket
         self._in_fragments = False
         self._bucket = Bucket()
-        self._allowance: Allowance | None = None
         self._ws: Any = None
 
     @property
@@ -99,17 +98,8 @@ class AcceptedTransport(Transport):
         # The upgrade is done: without the HTTP half of wsproto, and the request in it.
         self._ws.ws = self._ws.ws.handshake.connection
 
-    def restrict(self, max_bytes: int) -> None:
-        self._input.source = self._allowance = Allowance(self.stream, max_bytes, self._exceeded)
-
-    def lift(self) -> None:
-        allowance, self._allowance = self._allowance, None
-        if allowance is not None:
-            allowance.is_lifted = True
-            self._input.source = self.stream
-
-    def _exceeded(self) -> LinkLost:
-        return self._fail(_TOO_BIG, "too much before the welcome")
+    def _receive_from(self, source: Stream | Allowance) -> None:
+        self._input.source = source
 
     def read(self) -> Data:
         while not self._messages:
@@ -162,10 +152,6 @@ class AcceptedTransport(Transport):
         if isinstance(data, str) and len(data) * 4 > self._max_message_bytes:
             return len(data.encode()) > self._max_message_bytes
         return False
-
-    def _fail(self, code: int, reason: str) -> LinkLost:
-        self.write(self.encode_close(code, reason))
-        return LinkLost(code, reason, drain=True)
 
     def _end(self) -> LinkLost:
         """Why simple-websocket stopped: it says so in several places."""

@@ -5,8 +5,10 @@ what they are. Messages, their headers, pings and fragments count alike.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from .base import LinkLost, Stream
+if TYPE_CHECKING:
+    from .base import LinkLost, Stream
 
 __all__ = ["Allowance"]
 

@@ -16,6 +16,7 @@ from itertools import starmap
 from typing import Any, NamedTuple, Union
 
 from ..protocol import Data
+from .allowance import Allowance
 
 __all__ = [
     "AT_ONCE",
@@ -37,6 +38,7 @@ AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
 #: What :func:`assign` does: the object, its attribute, and the value.
 Change = tuple[object, str, Any]
 
+_TOO_BIG = 1009
 _MAX_REASON_BYTES = 123  # a control frame carries 125, two of them the code (RFC 6455, 5.5)
 
 
@@ -155,6 +157,7 @@ class Transport(abc.ABC):
     max_message_bytes: int
     peer: str
     write: Callable[[bytes], object]
+    _allowance: Allowance | None = None
 
     @abc.abstractmethod
     def attach(self, write: Callable[[bytes], object]) -> None:
@@ -167,13 +170,21 @@ class Transport(abc.ABC):
     def restrict(self, max_bytes: int) -> None:
         """Has the link end with 1009 when more comes in than so many bytes, until :meth:`lift`.
 
-        Whatever they are; before the first read. Only for transports of a server.
+        Whatever they are; before the first read.
         """
-        raise NotImplementedError
+        self._allowance = Allowance(self.stream, max_bytes, self._exceeded)
+        self._receive_from(self._allowance)
 
     def lift(self) -> None:
-        """The end of :meth:`restrict`; any thread."""
-        raise NotImplementedError
+        """The end of :meth:`restrict`; also without one. Any thread."""
+        allowance, self._allowance = self._allowance, None
+        if allowance is not None:
+            allowance.is_lifted = True
+            self._receive_from(self.stream)
+
+    @abc.abstractmethod
+    def _receive_from(self, source: Stream | Allowance) -> None:
+        """Sets where bytes come from."""
 
     @property
     def can_glance(self) -> bool:
@@ -206,6 +217,14 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     def is_close(frame: bytes) -> bool:
         """Whether a frame is one, however it was made: nothing may follow it."""
+
+    def _fail(self, code: int, reason: str) -> LinkLost:
+        """Says goodbye, and makes the error that the link ends with."""
+        self.write(self.encode_close(code, reason))
+        return LinkLost(code, reason, drain=True)
+
+    def _exceeded(self) -> LinkLost:
+        return self._fail(_TOO_BIG, "too much before the welcome")
 
 
 def assign(*changes: Change) -> None:

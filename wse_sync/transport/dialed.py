@@ -22,6 +22,7 @@ from ..constants import WSE_REASON
 from ..protocol import Data
 from ..target import shown
 from . import framing
+from .allowance import Allowance
 from .base import Glance, LinkLost, Stream, Transport
 from .bounded import Bounded, TooLong
 from .bucket import Bucket
@@ -192,6 +193,9 @@ class DialedTransport(Transport):
         self.write = write
         self._ws.sock = _Socket(write)
 
+    def _receive_from(self, source: Stream | Allowance) -> None:
+        self._input.source = source
+
     def read(self) -> Data:
         text = True
         while True:
@@ -267,10 +271,6 @@ class DialedTransport(Transport):
             except UnicodeDecodeError as error:
                 raise _NoText from error
         return frame
-
-    def _fail(self, code: int, reason: str) -> LinkLost:
-        self.write(self.encode_close(code, reason))
-        return LinkLost(code, reason, drain=True)
 
     @staticmethod
     def encode(data: Data) -> bytes:

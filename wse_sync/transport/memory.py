@@ -188,24 +188,14 @@ class MemoryTransport(Transport):
         self.stream = stream
         self.max_message_bytes = 16 * 2**20
         self.peer = "memory"
-        self._source: MemoryStream | Allowance = stream
-        self._allowance: Allowance | None = None
+        self._source: Stream | Allowance = stream
         self._buffer = bytearray()
 
     def attach(self, write: Callable[[bytes], object]) -> None:
         self.write = write
 
-    def restrict(self, max_bytes: int) -> None:
-        self._source = self._allowance = Allowance(self.stream, max_bytes, self._exceeded)
-
-    def lift(self) -> None:
-        allowance, self._allowance = self._allowance, None
-        if allowance is not None:
-            allowance.is_lifted = True
-            self._source = self.stream
-
-    def _exceeded(self) -> LinkLost:
-        return self._fail(_TOO_BIG, "too much before the welcome")
+    def _receive_from(self, source: Stream | Allowance) -> None:
+        self._source = source
 
     def read(self) -> Data:
         while True:
@@ -231,10 +221,6 @@ class MemoryTransport(Transport):
             return body.decode()
         except UnicodeDecodeError as error:
             raise self._fail(_BAD_DATA, "not UTF-8") from error
-
-    def _fail(self, code: int, reason: str) -> LinkLost:
-        self.write(self.encode_close(code, reason))
-        return LinkLost(code, reason, drain=True)
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
