@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Callable, Protocol, Union
 
@@ -23,6 +25,7 @@ from tests.support import (
 )
 from wse_sync import AuthRequest, WseClient, WseServer, procedures, turn
 from wse_sync.loop import loop
+from wse_sync.signals import Signal
 from wse_sync.testing import TestServer
 
 settings.register_profile("wse", deadline=None, derandomize=True, database=None)
@@ -30,10 +33,20 @@ settings.load_profile("wse")
 
 Target = Union[WseServer, TestServer, RawServer, str]
 
-if os.environ.get("WSE_TESTS") == "eager":
-    # Every call counts as quick, and one answer is enough: what happens seldom happens always.
+if os.environ.get("WSE_TESTS") == "seldom":
+    # What happens seldom happens always. Every call counts as quick, and one answer is enough.
     procedures.QUICK, procedures.QUICK_RUNS = math.inf, 0
     turn.ANSWERS = 1
+
+    # And a signal comes late, by chance: behind whatever does not have to wait for it.
+    def settle_late(
+        signal: Signal, *values: Any, _settle: Any = Signal.settle, **connection: Any
+    ) -> None:
+        time.sleep(_late.choice((0.0, 0.001, 0.05 * _late.random())))
+        _settle(signal, *values, **connection)
+
+    Signal.settle = settle_late  # type: ignore[assignment, method-assign]
+    _late = random.Random(os.urandom(8))  # that of the module is hypothesis's to seed
 
 
 class MakeServer(Protocol):

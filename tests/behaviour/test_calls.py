@@ -35,6 +35,7 @@ from tests.support import (
     Thread,
     pass_time,
     wait_event,
+    wait_until,
 )
 from wse_sync import (
     WSE_ERROR,
@@ -356,6 +357,7 @@ def test_24_losing_the_link_fails_every_open_call_of_a_client(
         client = connect(server, reconnect=reconnect, backoff=QUICK, call_timeout=None)
         blocked = Thread(lambda: client.call("blocked"))
         futures = [client.submit(f"open-{number}", number) for number in range(10)]
+        wait_until(lambda: len(client.connection._callers) == 11)
         lose.set()
         for future in futures:
             assert_disconnected(failure(future), code, reason)
@@ -418,11 +420,17 @@ def test_24_losing_the_link_fails_every_open_call_of_a_connection(
     connected = Recorder()
     server.when.connected(connected)
     client = connect(server)
-    release = threading.Event()
-    client.register("slow", lambda payload: wait_event(release))
+    release, arrived = threading.Event(), Recorder()
+
+    @client.register("slow")
+    def slow(payload: Any) -> None:
+        arrived.add(payload)
+        wait_event(release)
+
     conn = connected.wait_for(1)[0]
     blocked = Thread(lambda: conn.call("slow"))
     futures = [conn.submit("slow", number) for number in range(10)]
+    arrived.wait_for(11)
     leaving = Thread(lambda: loss(server, conn, client))
     for future in futures:
         assert_disconnected(failure(future), code, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from tests.reliability.recess import Recess
 from tests.support import Thread
 from tests.talkers import Talker
 
@@ -26,6 +27,7 @@ class Chorus:
         self._talkers: list[Talker] = []
         self._stop = threading.Event()
         self._sent = [0, 0]  # of those who have left
+        self._recess = Recess()
         self._thread = Thread(self._sing)
 
     @property
@@ -55,6 +57,16 @@ class Chorus:
         if not self._thread.is_alive():
             self._thread.result()
 
+    def rest(self) -> None:
+        """Nobody has a turn until :meth:`go_on`; waits for the answers that all still get."""
+        self._recess.begin()
+        for talker in self._talkers:
+            talker.check()
+
+    def go_on(self) -> None:
+        """The end of :meth:`rest`."""
+        self._recess.end()
+
     def stop(self) -> None:
         """Ends the thread; the talkers stay."""
         self._stop.set()
@@ -62,7 +74,7 @@ class Chorus:
 
     def _sing(self) -> None:
         while not self._stop.wait(self._pause):
-            with self._lock:
+            with self._recess.step(), self._lock:
                 if not self._talkers:
                     continue
                 talker = self._chance.choice(self._talkers)

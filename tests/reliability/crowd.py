@@ -13,7 +13,8 @@ import websocket
 
 from tests.reliability.chorus import Chorus
 from tests.reliability.host import HEARTBEAT, SLOW
-from tests.reliability.vitals import Vitals, at_rest, vitals
+from tests.reliability.recess import Recess
+from tests.reliability.vitals import Vitals, at_rest, settled, vitals
 from tests.support import RawClient, Recorder, Thread, wait_until
 from tests.talkers import Book, Talker
 from wse_sync import Backoff, WseClient, WseError
@@ -113,6 +114,11 @@ class Member:
         self.close()
         self.open()
 
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing waits to be sent, acknowledged or handled."""
+        return not any(self._client.connection.load)
+
     def close(self) -> None:
         """The end of the session and of the client."""
         self.end()
@@ -169,15 +175,31 @@ class Crowd:
         self._moves = 0
         self._pause = MOVERS / moves
         self._stop = threading.Event()
+        self._recess = Recess()
         self._members = [Member(f"client {number}", url, self) for number in range(clients)]
         self._threads = [Thread(self._be_slow)]
         self._threads += [Thread(partial(self._move, number)) for number in range(MOVERS)]
 
     # Orders
 
-    def vitals(self) -> Vitals:
-        """What its process takes."""
-        return vitals()
+    def pause(self) -> None:
+        """Nobody moves or speaks until :meth:`go_on`."""
+        self._recess.begin()
+        self.chorus.rest()
+
+    def vitals(self, news: int) -> Vitals:
+        """What its process takes in a pause, when nothing is on its way any more.
+
+        Args:
+            news: How many broadcasts there were; each member has to get the last one.
+        """
+        self._await_news(news)
+        return settled(lambda: all(member.is_still for member in self._members))
+
+    def go_on(self) -> None:
+        """The end of :meth:`pause`."""
+        self.chorus.go_on()
+        self._recess.end()
 
     def figures(self) -> dict[str, int]:
         """What it did so far; raises what went wrong."""
@@ -205,8 +227,8 @@ class Crowd:
         Returns:
             What the process took before they came, and what it takes afterwards.
         """
+        self._await_news(news)
         for member in self._members:
-            wait_until(partial(member.feed.has, news - 1), f"broadcast {news - 1}", PATIENCE)
             member.close()
         self._members.clear()
         self.chorus.stop()
@@ -214,12 +236,16 @@ class Crowd:
         assert not wrong, wrong
         return {"before": self._before, "after": at_rest(self._before)}
 
+    def _await_news(self, news: int) -> None:
+        for member in self._members:
+            wait_until(partial(member.feed.has, news - 1), f"broadcast {news - 1}", PATIENCE)
+
     # Threads
 
     def _move(self, mover: int) -> None:
         for chance in self._moments(f"mover {mover}"):
             member = chance.choice(self._members)
-            with member.lock:
+            with self._recess.step(), member.lock:
                 chance.choice([member.jump, member.restart])()
             self._moves += 1
 
@@ -232,12 +258,16 @@ class Crowd:
         number = 0
         while not self._stop.wait(SLOW_PAUSE):
             number += 1
-            small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]
-            try:
-                client = RawClient(self._direct, sockopt=small, timeout=PATIENCE)
-            except websocket.WebSocketBadStatusException:
-                continue  # no place now
-            client.hi(f"{SLOW} {number}")
-            self._stop.wait(SLOW_SECONDS)
-            client.recv_close()
-            client.abort()
+            with self._recess.step():
+                self._read_nothing(f"{SLOW} {number}")
+
+    def _read_nothing(self, name: str) -> None:
+        small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]
+        try:
+            client = RawClient(self._direct, sockopt=small, timeout=PATIENCE)
+        except websocket.WebSocketBadStatusException:
+            return  # no place now
+        client.hi(name)
+        self._stop.wait(SLOW_SECONDS)
+        client.recv_close()
+        client.abort()

@@ -8,7 +8,8 @@ from collections import Counter
 from typing import Any
 
 from tests.reliability.chorus import Chorus
-from tests.reliability.vitals import Vitals, at_rest, vitals
+from tests.reliability.recess import Recess
+from tests.reliability.vitals import Vitals, at_rest, settled, vitals
 from tests.support import Recorder, Thread, accept_all, wait_until
 from tests.talkers import Book, Talker, draw_text
 from wse_sync import WseConnection, WseConnectionError, WseError, WseServer
@@ -66,6 +67,8 @@ class Host:
         self._chorus = Chorus(rate, seed)
         self._pause = 1 / news
         self._stop = threading.Event()
+        self._recess = Recess()
+        self._clients = clients
         self._chance = random.Random(f"{seed}-crier")
         self.cried = 0
         self._crier = Thread(self._cry)
@@ -88,9 +91,27 @@ class Host:
         """Where it listens."""
         return self._server.url
 
+    def pause(self) -> int:
+        """Nobody speaks until :meth:`go_on`; returns how many broadcasts there were."""
+        self._recess.begin()
+        self._chorus.rest()
+        self._cry_once()
+        return self.cried
+
     def vitals(self) -> Vitals:
-        """What its process takes."""
-        return vitals()
+        """What its process takes in a pause, when all are here and nothing is on its way."""
+
+        def is_still() -> bool:
+            here = self._server.registry.connections()
+            all_here = len(here) == self._clients and all(conn.state == "open" for conn in here)
+            return all_here and not any(any(conn.load) for conn in here)
+
+        return settled(is_still)
+
+    def go_on(self) -> None:
+        """The end of :meth:`pause`."""
+        self._chorus.go_on()
+        self._recess.end()
 
     def figures(self) -> dict[str, int]:
         """What it did so far; raises what went wrong."""
@@ -172,7 +193,8 @@ class Host:
 
     def _cry(self) -> None:
         while not self._stop.wait(self._pause):
-            self._cry_once()
+            with self._recess.step():
+                self._cry_once()
 
     def _cry_once(self) -> None:
         self._server.broadcast("news", [self.cried, draw_text(self._chance, self.cried)])

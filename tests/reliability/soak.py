@@ -10,10 +10,11 @@ and start again; others do not read. It fails
   one's result; if an error or end came that is not explained;
 - if at the end, when everybody has left, a thread or a descriptor is left at either side, or more
   memory in use than before they came: 1,000 objects, 10,000 blocks or 1 MiB of large ones;
-- if memory grows. The first third of the time is for it to become what it will be. Through the
-  samples of the rest goes a line (least squares). It grows, if its growth is more than twice its
-  standard error, and also more than 4 % of what is in use: blocks of Python, and bytes of malloc.
-  What the system counts has free memory between those in it, and may grow by 10 %.
+- if memory grows. It is measured now and then, in a pause in which all are connected and nothing is
+  on its way. The first third of the time is for it to become what it will be. Through the samples
+  of the rest goes a line (least squares). It grows, if its growth is more than twice its standard
+  error, and also more than 2 % of what is in use: blocks of Python, and bytes of malloc. What the
+  system counts has free memory between those in it, and may grow by 10 %.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ __all__ = ["Soaked", "soak"]
 
 MEBI = 2**20
 LONGEST = 12.0  # s of a stall; twice of what the heartbeat puts up with
-SAMPLES = 120
+PERIOD, LEAST_SAMPLES = 90.0, 6  # s from one sample to the next, unless there would be too few
+LOOKS = 6  # in that time, whether all is well
 # What may be left when all have left; Python itself keeps some.
 KEPT = {"objects": 1000, "blocks": 10_000, "large_bytes": MEBI}
 NEWS = 0.25  # broadcasts a second
 MOVES = 2.0  # jumps and restarts a second
-MEMORY = {"blocks": 0.04, "large_bytes": 0.04, "resident_bytes": 0.1}  # shares that are no growth
+MEMORY = {"blocks": 0.02, "large_bytes": 0.02, "resident_bytes": 0.1}  # shares that are no growth
 
 
 # With arenas for its threads, and large blocks among small ones, malloc of glibc keeps ever more
@@ -117,10 +119,8 @@ def soak(
         with proxy, Remote(Crowd, seed, proxy.url, url, clients, rate, MOVES) as crowd:
             crowd.ready()
             say(f"{clients} clients are connected")
-            proxy.rage()
-            samples = _watch(seconds, {"server": host, "clients": crowd}, proxy, say)
+            samples = _watch(seconds, host, crowd, proxy, say)
             crowd.do("hush")
-            proxy.calm()
             news = host.do("hush")
             figures = _figures(host, crowd, proxy)
             rest = {"clients": crowd.do("rest", news), "server": host.do("rest")}
@@ -140,19 +140,26 @@ def _trends(samples: list[Sample]) -> dict[tuple[str, str], Trend]:
 
 
 def _watch(
-    seconds: float, processes: dict[str, Remote], proxy: ChaosProxy, say: Callable[[str], object]
+    seconds: float, host: Remote, crowd: Remote, proxy: ChaosProxy, say: Callable[[str], object]
 ) -> list[Sample]:
-    """Samples of what the processes take, for so long."""
+    """Lets the faults go on for so long, with pauses, and samples of what is taken in these."""
     samples: list[Sample] = []
+    count = max(LEAST_SAMPLES, round(seconds / PERIOD))
     begun = time.monotonic()
-    for number in range(1, SAMPLES + 1):
-        time.sleep(max(0.0, begun + seconds * number / SAMPLES - time.monotonic()))
-        taken = {name: process.do("vitals") for name, process in processes.items()}
+    for _ in range(count):
+        proxy.rage()
+        for _ in range(LOOKS):
+            time.sleep(seconds / count / LOOKS)
+            _figures(host, crowd, proxy)
+        proxy.calm()
+        crowd.do("pause")
+        news = host.do("pause")
+        taken = {"clients": crowd.do("vitals", news), "server": host.do("vitals")}
         samples.append(Sample(time.monotonic() - begun, taken))
-        if number % (SAMPLES // 30) == 0:
-            told = ", ".join(f"{name} {_brief(its)}" for name, its in taken.items())
-            figures = _figures(processes["server"], processes["clients"], proxy)
-            say(f"{samples[-1].moment:6.0f} s  {told}, {figures}")
+        told = ", ".join(f"{name} {_brief(its)}" for name, its in taken.items())
+        say(f"{samples[-1].moment:6.0f} s  {told}, {_figures(host, crowd, proxy)}")
+        host.do("go_on")
+        crowd.do("go_on")
     return samples
 
 

@@ -9,13 +9,13 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from tests.support import wait_until
 
-__all__ = ["Trend", "Vitals", "at_rest", "trend", "vitals"]
+__all__ = ["Trend", "Vitals", "at_rest", "settled", "trend", "vitals"]
 
 PATIENCE = 60.0  # s; only bounds a failure
 
@@ -75,6 +75,13 @@ def _large_bytes() -> int:
     ask.restype = _Malloc
     told = ask()
     return int(told.uordblks + told.hblkhd)
+
+
+def settled(is_still: Callable[[], bool]) -> Vitals:
+    """Waits until nothing happens any more; what is taken then, without garbage."""
+    wait_until(is_still, "something is still on its way", PATIENCE)
+    gc.collect()
+    return vitals()
 
 
 def at_rest(before: Vitals) -> Vitals:
