@@ -165,7 +165,8 @@ class Connection(Exchange):
 
     def _find_answer(self, link: Link, stamp: str) -> bool:
         """Takes the answer to a call if it comes next and soon; else others read on."""
-        answer = self._glance(link, stamp)
+        # Unless the own thread has read it, and stepped aside, before there was somebody to look.
+        answer = self._glance(link, stamp) if stamp in self._callers else None
         if answer is None:
             link.turn.abandon()
             return False

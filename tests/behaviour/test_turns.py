@@ -831,6 +831,27 @@ def test_24_a_caller_that_is_held_up_amid_a_frame_is_the_only_one_that_reads_it(
 
 
 @pytest.mark.usefixtures("eager")
+def test_23_a_caller_does_not_look_for_an_answer_that_was_read_before(
+    make_raw_server: MakeRawServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The own thread has read it, and stepped aside, before the caller could look."""
+    monkeypatch.setattr(link, "_SOON", 2 * PATIENCE)
+    monkeypatch.setattr(turn, "GRACE", 0.5)
+    client = play(make_raw_server, connect, lambda peer, stamp: None)
+    reading = link_of(client).turn
+    wait_until(lambda: reading._state is turn._OWN)
+    claim = turn.Turn.claim
+
+    def claim_late(self: turn.Turn) -> bool:
+        wait_until(lambda: not len(client.connection._callers))
+        wait_until(lambda: self._state is turn._FREE)
+        return claim(self)
+
+    monkeypatch.setattr(turn.Turn, "claim", claim_late)
+    assert Thread(lambda: client.call("echo", timeout=None)).result() == "echo"
+
+
+@pytest.mark.usefixtures("eager")
 def test_38_a_call_that_reads_outlives_its_link(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:
