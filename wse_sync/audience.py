@@ -33,7 +33,11 @@ class Audience(Endpoint):
 
     @property
     def clients(self) -> Mapping[Any, WseIdentity]:
-        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over."""
+        """Who is there: a read-only mapping ``cid -> WseIdentity``, safe to iterate over.
+
+        It changes as users come and go, so one that was there may be gone when it is looked up.
+        Iterate over ``clients.items()``, and copy with ``dict(clients.items())``.
+        """
         return self.registry.clients
 
     def send(self, cid: Any, type: Any, payload: Any = None) -> int:

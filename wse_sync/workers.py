@@ -47,6 +47,7 @@ class Workers:
         self._idle: list[_Worker] = []  # the last to become idle is the first to work again
         self._joiners: list[threading.Thread] = []
         self._threads: set[_Worker] = set()
+        self._leaving: set[_Worker] = set()  # they have done their work, and may still be ending
         self._calls = 0
         self._backlog: deque[Task] = deque()
         self._waiting = 0
@@ -209,7 +210,9 @@ class Workers:
         try:
             while True:
                 with self._lock:
-                    threads = {*self._threads, *self._guests}.difference(self._joiners)
+                    self._leaving = {worker for worker in self._leaving if worker.is_alive()}
+                    threads = {*self._threads, *self._leaving, *self._guests}
+                    threads.difference_update(self._joiners)
                     dismissed, self._idle = self._idle, []
                 for worker in dismissed:  # they wake up without a task
                     worker.wake.release()
@@ -258,6 +261,7 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(worker)
+                self._leaving = {other for other in self._leaving if other.is_alive()} | {worker}
 
     def _run_task(self, worker: _Worker) -> bool:
         """Runs the task of a worker, if it has one; keeps no name for it while it is idle."""

@@ -515,7 +515,7 @@ def test_18_disconnected_and_left_run_after_the_last_message(
         wait_event(gate.entered, "the handler")
         end(raw, server)
         # A close shows at once, also while a handler of that connection is still at work.
-        wait_until(lambda: dict(server.clients) == {}, lambda: dict(server.clients))
+        wait_until(lambda: not server.clients, lambda: server.clients)
         assert log.items == []
     assert log.wait_for(3) == [("message", "ann", 1), "disconnected", "left"]
 

@@ -259,7 +259,7 @@ def test_42_a_reader_that_waits_for_room_shows_life_without_a_heartbeat_of_its_o
     go_on, handled = threading.Event(), Recorder()
 
     def slow(conn: WseConnection, payload: int) -> None:
-        wait_event(go_on)
+        go_on.wait()
         handled.add(conn.conn_id)
 
     test.server.channel.on("news", slow)

@@ -69,6 +69,8 @@ def suspend(raw: RawClient, conn: WseConnection) -> None:
     """Has a raw client lose its link."""
     raw.abort()
     wait_until(lambda: conn.state == "suspended", conn)
+    with conn._lock:
+        pass  # it is among those that are suspended, too
 
 
 # The window

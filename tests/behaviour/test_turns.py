@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import math
 import sys
@@ -914,11 +915,13 @@ def test_29_ctrl_c_anywhere_while_a_call_reads_loses_nothing(
     client.connect("ann")
     got = payloads(client)
     link = link_of(client)
-    pushed, place, came = 0, 0, True
+    pushed, calls, place, came = 0, itertools.count(), 0, True
     while came:
         aside(lambda: link_of(client), lambda: client.call("echo"))
-        came = call_interrupted_at(place, partial(client.call, procedure, place))
-        place += 1
+        call = partial(client.call, procedure, next(calls))
+        has_turn, came = call_interrupted_at(place, call)
+        place += has_turn
+        came = came or not has_turn
         assert client.call("echo", "after", timeout=PATIENCE) == "after"
         assert link_of(client) is link
         pushed += procedure == "push"
@@ -928,15 +931,19 @@ def test_29_ctrl_c_anywhere_while_a_call_reads_loses_nothing(
     assert len(client.connection._callers) == 0
 
 
-def call_interrupted_at(place: int, call: Callable[[], object]) -> bool:
-    """Calls, with Ctrl-C at one place after the turn was claimed; False if there are no so many."""
+def call_interrupted_at(place: int, call: Callable[[], object]) -> tuple[bool, bool]:
+    """Calls, with Ctrl-C at one place after the turn was claimed.
+
+    Returns:
+        Whether the call had the turn, and whether there are so many places that Ctrl-C came.
+    """
     has_turn = came = False
     places = -1
 
     def interrupt(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal has_turn, came, places
-        if frame.f_code is turn.Turn.claim.__code__ and event == "call":
-            has_turn = True
+        if frame.f_code is turn.Turn.claim.__code__ and event in ("call", "return"):
+            has_turn = event == "call" or bool(argument)
         ours = "wse_sync" in frame.f_code.co_filename
         if has_turn and ours and event in ("call", "c_return"):
             places += 1
@@ -948,7 +955,7 @@ def call_interrupted_at(place: int, call: Callable[[], object]) -> bool:
     try:
         call()
     except KeyboardInterrupt:
-        return came
+        assert came
     finally:
         sys.setprofile(None)
-    return came or not has_turn
+    return has_turn or came, came

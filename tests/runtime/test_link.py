@@ -605,6 +605,7 @@ def test_42_a_reader_that_stops_is_given_up(
         assert sent < 100
     near.told.wait_for(1)
     assert near.told.items == [("lost", 1013, "wse.slow-consumer")]
+    wait_until(lambda: near.link._cutter is not None, "it has said goodbye")
     far.start()
     assert far.verdict() == (1013, "wse.slow-consumer")
     assert len(far.data) < sent
