@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
 from wse_sync.dispatch import _ITEM_BYTES, Lane
-from wse_sync.workers import _WAITING_FACTOR, Workers
+from wse_sync.workers import _WAITING_FACTOR, Workers, _Worker
 
 NEVER = 3600.0
 A_MOMENT = 0.05
@@ -442,6 +442,24 @@ def test_join_ends_idle_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     for gate in gates:
         gate.wait_entered()
         gate.open()
+    assert workers.join(PATIENCE)
+    assert workers_alive() == []
+
+
+def test_join_waits_for_threads_that_have_done_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wse_sync.workers._IDLE", 0.0)
+    go, run = threading.Event(), _Worker.run
+
+    def linger(worker: _Worker) -> None:
+        run(worker)
+        wait_event(go)
+
+    monkeypatch.setattr(_Worker, "run", linger)
+    workers = Workers(4)
+    workers.run(lambda: None)
+    wait_until(lambda: not workers._threads)
+    assert not workers.join(0.01)
+    go.set()
     assert workers.join(PATIENCE)
     assert workers_alive() == []
 
