@@ -30,7 +30,9 @@ StatsT = TypeVar("StatsT", bound=Stats)
 
 _MAX_NAMES = 200  # of procedures, each way
 _MAX_CODES = 100  # of errors
-_MANY = 256  # calls that are sorted together, which takes a fraction of sorting each by itself
+# Calls that are sorted together, which takes a fraction of sorting each by itself. Not more: a client
+# that seldom calls would keep them for hours.
+_MANY = 16
 _OTHER = "other"  # names and codes beyond that
 _EXCEPTION = "exception"  # an error without a code
 _FAILED = str(WSE_ERROR.RP_EXECUTION_FAILED)
