@@ -30,8 +30,8 @@ StatsT = TypeVar("StatsT", bound=Stats)
 
 _MAX_NAMES = 200  # of procedures, each way
 _MAX_CODES = 100  # of errors
-# Calls that are sorted together, which takes a fraction of sorting each by itself. Not more: a client
-# that seldom calls would keep them for hours.
+# Calls that are sorted together, which takes a fraction of sorting each by itself. Not more: a
+# client that seldom calls would keep them for hours.
 _MANY = 16
 _OTHER = "other"  # names and codes beyond that
 _EXCEPTION = "exception"  # an error without a code
