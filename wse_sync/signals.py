@@ -155,7 +155,7 @@ class _Signals:
     """A namespace of signals."""
 
     def renew(self) -> None:
-        """In the child of a fork: so does each of them."""
+        """In the child of a fork: each of them gets a new lock."""
         for signal in vars(self).values():
             signal.renew()
 
