@@ -106,7 +106,7 @@ class Connection(Exchange):
         try:
             self._call(blocked, name, payload, timeout)
             link = self._link
-            if link is not None and link.turn.claim() and self._find_answer(link, blocked.stamp):
+            if link is not None and link.turn.claim() and self._find_answer(link, blocked):
                 return blocked.wait()
             return self.endpoint.workers.wait(blocked.wait, self.lane)
         except BaseException:
@@ -163,10 +163,10 @@ class Connection(Exchange):
 
     # A call reads its own answer; the caller's thread
 
-    def _find_answer(self, link: Link, stamp: str) -> bool:
+    def _find_answer(self, link: Link, blocked: BlockedCall) -> bool:
         """Takes the answer to a call if it comes next and soon; else others read on."""
         # Unless the own thread has read it, and stepped aside, before there was somebody to look.
-        answer = self._glance(link, stamp) if stamp in self._callers else None
+        answer = self._glance(link, blocked.stamp) if blocked.is_open() else None
         if answer is None:
             link.turn.abandon()
             return False

@@ -35,7 +35,7 @@ class Reply(Protocol):
 class BlockedCall:
     """A thread that waits for one answer: a bare lock, a third of what a future costs."""
 
-    __slots__ = ("_answered", "_error", "_result", "stamp")
+    __slots__ = ("_answered", "_error", "_result", "is_open", "stamp")
 
     def __init__(self) -> None:
         self.stamp = ""
@@ -43,6 +43,8 @@ class BlockedCall:
         self._error: BaseException | None = None
         self._answered = Lock()
         self._answered.acquire()
+        #: Whether no answer has come yet; before ``wait``, any thread.
+        self.is_open = self._answered.locked
 
     def set_result(self, result: Any) -> None:
         self._result = result

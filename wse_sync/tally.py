@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import repeat, starmap
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,10 +63,10 @@ class _Times:
 
     def sort(self) -> None:
         """Puts each into its bucket; the lock of the tally is held."""
-        for _ in range(len(self.lately)):
-            seconds = self.lately.popleft()
-            self._buckets[bisect_left(BOUNDS, seconds)] += 1
-            self._seconds += seconds
+        taken = list(starmap(self.lately.popleft, repeat((), len(self.lately))))
+        for bucket in map(bisect_left, repeat(BOUNDS), taken):
+            self._buckets[bucket] += 1
+        self._seconds += sum(taken)
 
     def read(self) -> CallStats:
         """What there was; the lock of the tally is held."""
