@@ -77,7 +77,6 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         self._socket.setblocking(False)
-        keep_from_children(self._socket)
         self.port = int(self._socket.getsockname()[1])
         #: What every environ of this listener begins with.
         self.base_environ = {
@@ -93,6 +92,8 @@ class Listener:
         self._few = False
         self._stopped = threading.Event()
         self._wake, self._woken = socket.socketpair()
+        for sock in (self._socket, self._wake, self._woken):
+            keep_from_children(sock)
         self._lock = threading.Lock()
         self._visitors: dict[_Visitor, threading.Thread] = {}
         self._reading: dict[_Visitor, None] = {}  # those of them that send a request, oldest first
@@ -229,6 +230,7 @@ class _Visitor:
         # A WebSocket has none; an app that waits for the rest of a request, or for somebody to read
         # its answer, does not do so for ever.
         sock.settimeout(listener.request_timeout)
+        keep_from_children(sock)
 
     def run(self) -> None:
         """Reads the request and has it answered; then serves what it has become, if anything."""
@@ -248,6 +250,7 @@ class _Visitor:
                 self.sock = self._listener.ssl_context.wrap_socket(
                     self.sock, server_side=True, do_handshake_on_connect=False
                 )
+                keep_from_children(self.sock)
                 self.sock.do_handshake()
             return _Request(self, self._listener)
         finally:

@@ -245,3 +245,39 @@ def test_a_child_finds_no_table_of_handlers_locked() -> None:
     """Whatever a thread of its parent was about to bind, or to take."""
     with Program(HELD) as program:
         assert program.end() == (0, ["ann", "6", "('news', 1)", "done"], [])
+
+
+OUTLIVED = (
+    PRELUDE
+    + """
+import socket
+import time
+
+children = []
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    children.append(os.fork())
+    if not children[-1]:
+        time.sleep(60)
+        os._exit(1)
+    yield b"the end"
+
+
+server = WseServer(lambda auth: auth.accept(auth.identity), port=0, http_app=app).start()
+with socket.create_connection(("127.0.0.1", server.port)) as page:
+    page.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    print(page.makefile("rb").readlines()[-1].decode())
+server.close()
+print("closed")
+os.kill(children[0], signal.SIGKILL)
+print(os.waitpid(children[0], 0)[1])
+"""
+)
+
+
+def test_a_child_that_lives_on_holds_up_no_end() -> None:
+    """Neither that of an answer without a length, nor that of the server."""
+    with Program(OUTLIVED) as program:
+        assert program.end() == (0, ["the end", "closed", "9"], [])
