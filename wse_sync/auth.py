@@ -112,6 +112,8 @@ class Admission:
         self._lock = threading.Lock()
         self._decided = False
         self._timer: Timer | None = None
+        self._working = False  # code of users runs for it
+        self._over = False
 
     @property
     def link(self) -> Link:
@@ -128,6 +130,16 @@ class Admission:
     def abandon(self) -> None:
         """The link is over: nothing can be decided any more."""
         self._decide()
+
+    def end(self) -> None:
+        """The thread of the link is gone, too; the place goes with the last that runs.
+
+        Or one host could have any number of threads, by leaving before ``identify`` returns.
+        """
+        with self._lock:
+            self._over, working = True, self._working
+        if not working:
+            self._server.strangers.leave(self.link.transport)
 
     def _decide(self) -> bool:
         """Whether this is the first decision."""
@@ -173,11 +185,20 @@ class Admission:
 
     def _guard(self, step: Callable[[], None]) -> None:
         """A handler that raises refuses."""
+        with self._lock:
+            if self._over:
+                return
+            self._working = True
         try:
             step()
         except BaseException as error:
-            self._server.report(error, self._connection)
             self.refuse()
+            self._server.report(error, self._connection)
+        finally:
+            with self._lock:
+                over, self._working = self._over, False
+            if over:
+                self._server.strangers.leave(self.link.transport)
 
     def _challenge(self) -> None:
         assert self._auth is not None
@@ -231,11 +252,6 @@ class Admission:
     def wants_session(self) -> bool:
         """Whether the client comes back when its link is lost."""
         return self.offer is not None and self.offer.wants_session
-
-    @property
-    def returns(self) -> bool:
-        """Whether the client has had a session before."""
-        return self.offer is not None and self.offer.session_id is not None
 
     def welcome(self, connection: WseConnection, payload: Any, *, resumed: bool) -> Data:
         """Packs the welcome: what the client asked for in it, and no more.

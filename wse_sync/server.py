@@ -366,7 +366,7 @@ class WseServer(Audience):
         """The end of ``admit``: the link is over, though the connection may live on."""
         with self._lock:
             self._arrivals.discard(connection)
-        self.strangers.leave(connection.arrival.transport)
+        connection.admission.end()
 
     def end_connections(self, timeout: float) -> None:
         """The first half of ``close``, which does not block: lets nobody in, and says goodbye."""

@@ -128,8 +128,9 @@ class WseConnection(Connection):
         self.arrival.run()
 
     def _receive(self, data: Data) -> None:
-        if self._state == "new":
-            # What comes before the welcome waits in the lane, for the handshake or for its end.
+        if self._state in ("new", "closed"):
+            # What comes before the welcome waits in the lane, for the handshake or for its end. The
+            # end may have come just now: whoever was not let in is not heard.
             greet = partial(self._greet, data)
             self.lane.post(greet, len(data), source=self.arrival)
             self.await_room(self.arrival)

@@ -2,6 +2,7 @@
 
 Everything that a stranger costs is small and ends soon (``auth_timeout``), but for their number. So
 that has a bound, and one for those of one address, or one host could keep everybody else out.
+Whoever leaves while ``identify`` runs for him is counted until it returns, since a thread runs it.
 
 Threads: those of requests enter, whoever lets in or ends a connection has it leave. ``_lock``
 guards all of it; nothing is taken under it.

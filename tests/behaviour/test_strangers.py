@@ -21,6 +21,7 @@ from tests.support import (
     wait_until,
 )
 from wse_sync import AuthRequest, WseConnection, WseConnectionError, WseServer
+from wse_sync.auth import Admission
 
 KB = 2**10
 
@@ -120,6 +121,32 @@ def test_44_whoever_is_refused_has_a_place_until_he_is_gone(
     assert status_of(server) == 503
     assert stranger.recv_close() == (1000, "wse.not-authorized")
     wait_until(lambda: status_of(server) == 101, "the place is free")
+
+
+@pytest.mark.parametrize("step", ["challenge", "identify"])
+def test_44_whoever_leaves_while_he_is_identified_has_a_place_until_that_returns(
+    make_server: MakeServer, make_raw_client: MakeRawClient, step: str
+) -> None:
+    begun, returns = Recorder(), threading.Event()
+
+    def block(auth: AuthRequest) -> str:
+        begun.add(auth.identity)
+        wait_event(returns)
+        return "quest"
+
+    server = make_server(block if step == "identify" else accept_all, max_unauthenticated=2)
+    if step == "challenge":
+        server.use_challenge(block)
+    for name in ("ann", "bob"):
+        stranger = make_raw_client(server)
+        stranger.hi(name)
+        begun.wait_for(1 + (name == "bob"))
+        stranger.abort()
+    # Else one host could have any number of threads here.
+    wait_until(lambda: not server.links(), "they are gone")
+    assert status_of(server) == 503
+    returns.set()
+    wait_until(lambda: status_of(server) == 101, "the places are free")
 
 
 def test_44_a_bad_upgrade_and_a_full_server_leave_no_place_taken(
@@ -263,6 +290,48 @@ def test_44_a_stranger_is_sent_nothing(
     assert server.send("late", "news") == 0
     assert stranger.recv() == ("close", (1000, "wse.not-authorized"))
     assert tried.items == ["wse.client.not-ready"] * 3
+
+
+@pytest.mark.parametrize("frame", [("evil", 1), ("evil", 1, "s1")], ids=["message", "call"])
+def test_44_nobody_hears_what_a_stranger_says_while_he_is_turned_away(
+    make_server: MakeServer,
+    make_raw_client: MakeRawClient,
+    monkeypatch: pytest.MonkeyPatch,
+    frame: tuple[Any, ...],
+) -> None:
+    """The reader has a frame in hand, and another thread ends the connection."""
+    inside, ended, taken = threading.Event(), threading.Event(), threading.Event()
+    receive, abandon = WseConnection._receive, Admission.abandon
+
+    def receive_late(conn: WseConnection, data: Any) -> None:
+        if "evil" in data:
+            inside.set()
+            wait_event(ended)
+        receive(conn, data)
+        if "evil" in data:
+            taken.set()
+
+    def abandon_late(admission: Admission) -> None:
+        ended.set()
+        wait_event(taken)
+        abandon(admission)
+
+    monkeypatch.setattr(WseConnection, "_receive", receive_late)
+    monkeypatch.setattr(Admission, "abandon", abandon_late)
+    asked, heard = Recorder(), Recorder()
+    server = make_server(asked)
+    server.channel.on("evil", lambda conn, payload: heard.add(payload))
+    server.register("evil", lambda conn, payload: heard.add(payload))
+    stranger = make_raw_client(server)
+    stranger.hi("bob")
+    (auth,) = asked.wait_for(1)
+    stranger.send_frame(*frame)
+    wait_event(inside)
+    auth.refuse()
+    assert stranger.recv_close() == (1000, "wse.not-authorized")
+    stranger.close()
+    server.close()
+    assert heard.items == []
 
 
 @pytest.mark.parametrize("kind", ["pings", "fragments"])
