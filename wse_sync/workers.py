@@ -106,7 +106,8 @@ class Workers:
             self.run(partial(self._run_calls, task))
         except RuntimeError:  # the system gives us no thread
             with self._lock:
-                self._calls -= 1
+                following = self._next_call()
+            self._run_next(following)
             raise
         return True
 
@@ -124,13 +125,18 @@ class Workers:
         """Gives the place of :meth:`enter` to the next call."""
         self.here.in_call = False
         with self._lock:
-            self._entered -= 1
             following = self._next_call()
-        if following is not None:
+        self._run_next(following)
+        with self._lock:
+            self._entered -= 1  # not before, or nobody would be busy for a moment
+
+    def _run_next(self, call: Task | None) -> None:
+        """Runs a call that has been given a place; the system may have no thread for it."""
+        if call is not None:
             try:
-                self.run(partial(self._run_calls, following))
-            except RuntimeError:  # the system gives us no thread: then in this one
-                self._run_calls(following)
+                self.run(partial(self._run_calls, call))
+            except RuntimeError:
+                self._run_calls(call)
 
     def adopt(self, thread: threading.Thread) -> None:
         """Has ``join`` wait for a thread of others, which runs code of users, too."""
@@ -272,6 +278,7 @@ class Workers:
         return True
 
     def _run_calls(self, task: Task) -> None:
+        before = getattr(self.here, "in_call", False)
         self.here.in_call = True
         try:
             following: Task | None = task
@@ -280,7 +287,7 @@ class Workers:
                 with self._lock:
                     following = self._next_call()
         finally:
-            self.here.in_call = False
+            self.here.in_call = before
 
     def _next_call(self) -> Task | None:
         """Who takes the place that becomes free; the lock is held."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from typing import Callable
+
+import pytest
 
 from tests.runtime.test_dispatch import Gate, no_threads
 from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
@@ -99,6 +102,43 @@ def test_without_a_thread_no_call_is_lost_when_a_place_is_given_back() -> None:
     assert sorted(ran.wait_for(2)) == ["later", "waits"]
     assert workers.join(PATIENCE)
     assert workers.enter()
+
+
+def test_without_a_thread_a_call_that_waits_for_the_same_place_is_not_lost() -> None:
+    workers, ran = Workers(1), Recorder()
+
+    def refuse(task: object) -> None:
+        # Each time just then another one comes, and has to wait.
+        Thread(lambda: workers.call(lambda: ran.add("waits"))).result()
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "run", refuse)
+        with pytest.raises(RuntimeError):
+            workers.call(lambda: ran.add("refused"))
+    assert ran.items == ["waits"] * 2
+    assert workers.enter()
+    workers.leave()
+
+
+def test_45_somebody_is_busy_while_a_place_changes_hands() -> None:
+    """Or the end of a server would not wait for the call that gets it."""
+    workers, ran, busy = Workers(1), Recorder(), Recorder()
+
+    def run(task: Callable[[], None]) -> None:
+        busy.add(workers.is_busy)
+        workers_run(task)
+
+    workers_run = workers.run
+    assert workers.enter()
+    workers.call(lambda: ran.add("waits"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "run", run)
+        workers.leave()
+    assert busy.items == [True]
+    ran.wait_for(1)
+    assert workers.join(PATIENCE)
+    assert not workers.is_busy
 
 
 def test_45_a_thread_of_others_is_waited_for_until_it_is_released() -> None:
