@@ -101,16 +101,20 @@ class Callers:
 
     def _arm(self, deadline: float) -> None:
         """One timer for all calls: set to the earliest deadline there may be."""
-        if self._expiry is not None:
-            if self._expiry.deadline <= deadline:
-                return
-            self._expiry.cancel()
+        before = self._expiry
+        if before is not None and before.deadline <= deadline:
+            return
         self._expiry = loop.call_at(deadline, self._expire)
+        # In this order, here and below: a Ctrl-C in between leaves a timer too many, not one that
+        # is thought to run.
+        if before is not None:
+            before.cancel()
 
     def _disarm_if_idle(self) -> None:
-        if self._expiry is not None and not len(self._calls):
-            self._expiry.cancel()
-            self._expiry = None
+        if not len(self._calls):
+            before, self._expiry = self._expiry, None
+            if before is not None:
+                before.cancel()
 
     def _expire(self) -> None:
         with self._lock:

@@ -297,9 +297,14 @@ class _Watch:
     def rest(self) -> None:
         """Ends the timer, if nothing is served, and keeps nothing of what is over."""
         with self._lock:
-            if self._timer is not None and not self._served:
-                self._timer.cancel()
+            timer = self._timer
+            if timer is not None and not self._served:
                 self._timer = None
+                timer.cancel()
+                # begin() enters its call first and then looks for the timer, here it is the other
+                # way.
+                if self._served:
+                    self._timer = loop.call_later(LOOK, self._look)
             # Also without a timer: the last look may have seen what got a stand-in and is over now.
             self._seen = {turn: n for turn, n in self._seen.items() if turn in self._served}
 
@@ -310,8 +315,9 @@ class _Watch:
                 turn.need_stand_in()
         self._seen = served
         with self._lock:
-            # begin() enters its call first and then looks for the timer, here it is the other way.
-            self._timer = None
+            if self._timer is not None:
+                self._timer.cancel()  # not this one, if rest() has just set another
+            self._timer = None  # before the look at _busy, as in rest()
             # Where there is a stand-in already, the next call brings the watch back.
             if self._busy or any(not turn.is_away for turn in served):
                 self._timer = loop.call_later(LOOK, self._look)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from tests.support import PATIENCE, Recorder, Thread, wait_until
+from tests.interrupts import ctrl_c
+from tests.support import PATIENCE, Recorder, Thread, pass_time, wait_until
 from wse_sync import WSE_ERROR, WseConnectionError, WseError, WseLookupError, WseTimeoutError, clock
 from wse_sync.callers import Callers
 from wse_sync.core.peer import Answer
@@ -227,6 +229,27 @@ def test_a_timer_that_was_cancelled_is_set_again(callers: Callers) -> None:
     wait_until(lambda: timers() == 0)
     assert enter(callers, timeout=0.01).error().code == WSE_ERROR.RP_TIMEOUT
     wait_until(lambda: timers() == 0)
+
+
+@pytest.mark.parametrize("step", ["open", "forget"])
+def test_29_ctrl_c_amid_a_step_leaves_no_call_without_its_deadline(step: str) -> None:
+    place, came = 0, True
+    while came:
+        place += 1
+        callers = Callers(Tally())
+        call = enter(callers, timeout=NEVER)
+        with ctrl_c(place) as has_come, suppress(KeyboardInterrupt):
+            if step == "open":
+                enter(callers, timeout=NEVER / 2)
+            else:
+                callers.forget(call.stamp)
+        came = has_come()
+        later = enter(callers, timeout=NEVER + 1)
+        pass_time(NEVER + 1)
+        assert later.error().code == WSE_ERROR.RP_TIMEOUT
+        if step == "open":
+            assert call.error().code == WSE_ERROR.RP_TIMEOUT
+    assert place > 5
 
 
 # At the same time

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import queue
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any, Callable
 
 import pytest
 
+from tests.interrupts import interrupted
 from tests.runtime.test_dispatch import Gate, no_threads
 from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
 from wse_sync import turn as turn_module
@@ -339,6 +337,33 @@ def test_45_at_rest_the_watch_has_no_timer_and_keeps_nobody(
     assert watch._timer is None
     assert desk.turn not in watch._seen
     assert desk.turn not in watch._served
+
+
+def test_the_watch_does_not_rest_when_a_call_has_just_begun(
+    desk: Desk, clock: Clock, watch: _Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is entered after rest() has looked, and finds a timer that is about to be cancelled."""
+    gate = Gate()
+    desk.turn.serve(lambda: None)
+    assert watch._timer is not None
+
+    def cancel(timer: Timer) -> None:
+        own.append(desk.serve_and_come_back(gate))
+        wait_until(lambda: desk.turn in watch._served, "the call is entered")
+
+    own: list[Thread[Gift]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Timer, "cancel", cancel)
+        watch.rest()
+    gate.wait_entered()
+    assert watch._timer is not None
+    for _ in range(3):
+        clock.look()
+    assert desk.turn.is_away
+    gate.open()
+    wait_until(lambda: desk.turn._serving is None, "the call is served")
+    desk.incoming.put("next")
+    assert own[0].result() == "next"
 
 
 def test_the_watch_does_not_rest_while_a_call_is_served(
@@ -690,48 +715,6 @@ def test_nobody_else_reads_while_a_call_is_served(desk: Desk, blind: None) -> No
 
 
 # Ctrl-C
-
-
-@contextmanager
-def ctrl_c(place: int) -> Iterator[Callable[[], bool]]:
-    """Raises KeyboardInterrupt at one of the places where the interpreter looks for signals.
-
-    That is where a function begins and where one of C has returned; up to Python 3.10 also between
-    most other steps, so that it comes before calls, too. Not while a ``with`` gives its lock back.
-    """
-    places = 0
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal places
-        if event.startswith("c_") and argument.__name__ in ("__exit__", "setprofile"):
-            return
-        if event in ("call", "c_call", "c_return") and "wse_sync" in frame.f_code.co_filename:
-            places += 1
-            if places == place:
-                raise KeyboardInterrupt
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        yield lambda: places >= place
-    finally:
-        sys.setprofile(before)
-
-
-def interrupted(act: Callable[[], object], clean_up: Callable[[], object]) -> Iterator[int]:
-    """Does something again and again, with Ctrl-C at one place after the other."""
-    place = 0
-    came = True
-    while came:
-        place += 1
-        yield place
-        with ctrl_c(place) as has_come:
-            try:
-                act()
-            except KeyboardInterrupt:
-                sys.setprofile(None)
-                clean_up()
-            came = has_come()
 
 
 @pytest.mark.parametrize("recalled", [False, True])
