@@ -224,8 +224,7 @@ class Link:
             timer.cancel()
 
     def _beat_paused(self) -> None:
-        if not self.outbox.write_control(self.transport.encode_ping()):
-            self.fail()
+        if not self._ping():
             return
         with self._lock:
             if self.paused and self.verdict is None:
@@ -363,8 +362,7 @@ class Link:
         if self._pinged_at is not None and last >= self._pinged_at:
             self._pinged_at = None
         if self._pinged_at is None and (self.paused or now >= last + self._ping_interval):
-            if not self.outbox.write_control(self.transport.encode_ping()):
-                self.fail()
+            if not self._ping():
                 return
             self._pinged_at = last = now
         if self._pinged_at is None or self._ping_timeout is None:
@@ -378,4 +376,18 @@ class Link:
             self._beat_at(min(limit, now + self._ping_interval))
         else:
             _log.debug("%s is silent, the link is given up", self.transport.peer)
-            self.fail()
+            self._give_up()
+
+    def _ping(self) -> bool:
+        """False if the link takes no more, and is over or ends in order."""
+        if self.outbox.write_control(self.transport.encode_ping()):
+            return True
+        if not self.outbox.is_finished:  # or a goodbye is under way, which has a time limit
+            self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        """Cuts a link that is dead, unless others end it already."""
+        if self._judge(_ABNORMAL, ""):
+            self.cut()
+            self._tell(_ABNORMAL, "")

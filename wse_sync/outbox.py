@@ -76,6 +76,11 @@ class Outbox:
         """How much has not gone out."""
         return self._bytes
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has been given its last frame."""
+        return self._finished
+
     def make_exception(self) -> None:
         """What waits now does not count against the bound: it was bounded elsewhere."""
         with self._lock:
@@ -159,9 +164,10 @@ class Outbox:
             return False
         if self._bytes + len(frame) <= max_bytes:
             return self._put(frame)
-        self._seal()
-        # By the loop: the caller may hold locks that the end of a link wants.
+        # By the loop: the caller may hold locks that the end of a link wants. Then it is sealed: a
+        # Ctrl-C in between must not leave an outbox that takes nothing more, and nobody knows.
         self._loop.call_later(0.0, self._on_overflow)
+        self._seal()
         return False
 
     def _put_last(self, frame: bytes) -> None:
@@ -212,7 +218,10 @@ class Outbox:
             if not self._stream.sends_in_one_step:
                 self._break()  # nobody knows whether it has begun
         elif 0 < sent[0] < len(frame):
-            self._keep(frame, sent[0])
+            try:
+                self._keep(frame, sent[0])
+            except Exception:  # of what watches the stream: Ctrl-C left that half done
+                self._break()
 
     def _flush(self) -> None:
         """Sends what goes; run by the loop when the stream is writable."""

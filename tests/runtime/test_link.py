@@ -825,6 +825,26 @@ def test_bytes_that_still_go_out_are_life(interval: float, timeout: float) -> No
         assert beating.lost_at is not None
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_heartbeat_does_not_cut_a_goodbye_that_has_just_begun(paused: bool) -> None:
+    """It has looked whether the link is over, and then another thread closes it."""
+    with Beating(1.0, 1.0) as beating:
+        link = beating.side.link
+        encode_ping = link.transport.encode_ping
+
+        def close_first() -> bytes:
+            link.close(1000, "bye", timeout=60.0)
+            return encode_ping()
+
+        with pytest.MonkeyPatch.context() as patch:
+            cut = Recorder()
+            patch.setattr(link, "cut", lambda: cut.add("cut"))
+            patch.setattr(link.transport, "encode_ping", close_first)
+            link.pause() if paused else beating.pass_time(1.001)
+            assert link.verdict == (1000, "bye")
+            assert cut.items == []
+
+
 # The heartbeat, in real time
 
 

@@ -352,6 +352,25 @@ def test_ctrl_c_amid_a_frame_keeps_the_link_if_it_is_known_how_much_has_gone(tak
     assert stream.sent == b"before " + (b"a frame" if taken else b"") + b" after"
 
 
+def test_ctrl_c_amid_the_watching_of_a_stream_breaks_it(wire: Wire) -> None:
+    """The system watches it then, and who has asked for it does not know."""
+    errors = [KeyboardInterrupt, FileExistsError]
+    with patch.object(wire.stream, "watch", side_effect=errors), pytest.raises(KeyboardInterrupt):
+        wire.outbox.write(b"x" * 2 * CAPACITY)
+    assert wire.outbox.waiting_bytes == 0
+    assert not wire.outbox.write(b"x")
+
+
+def test_ctrl_c_amid_an_overflow_leaves_it_to_the_next_frame(loop: Loop, wire: Wire) -> None:
+    fill(wire)
+    interrupted = patch.object(loop, "call_later", side_effect=KeyboardInterrupt)
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        wire.outbox.write(b"x" * 2 * BOUND)
+        wire.outbox.write(b"x")
+    assert not wire.outbox.write(b"x")
+    wire.overflowed.wait_for(1)
+
+
 def test_close_drops_what_waits_and_closes_the_stream(wire: Wire) -> None:
     fill(wire)
     wire.outbox.write(b"x" * 50)
