@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from types import FrameType
 
 from .workers import guard
 
-__all__ = ["aside", "sigterm_interrupts"]
+__all__ = ["aside", "sigterm_noted"]
 
 _MORE = 8.0  # s that close() may go on at the most when its time is over
 _SLICE = 1.0  # s: a Ctrl-C just before the system call that waits is noticed only after it
@@ -47,23 +46,20 @@ def aside(work: Callable[[], object], timeout: float) -> None:
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Has SIGTERM do meanwhile what Ctrl-C does, once: whoever closes then is not disturbed again.
+def sigterm_noted() -> Iterator[list[int]]:
+    """Has SIGTERM be noted and nothing else, in the list that this yields.
 
-    Only in the main thread, which alone can say so, and only if nobody else handles it.
+    It does not raise, as Ctrl-C does: where both come, as from a terminal and then a supervisor, the
+    second would tear apart what the first has begun. Only in the main thread, which alone can say
+    so, and only if nobody else handles it.
     """
+    noted: list[int] = []
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
+        yield noted
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # Not SIG_IGN: programs that are started meanwhile would inherit that.
-        signal.signal(number, lambda number, frame: None)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -25,7 +25,7 @@ from .errors import WseError
 from .expiry import Expiries
 from .farewell import LAST_WAIT, part, part_later
 from .forks import renew_in_children
-from .interrupts import aside, sigterm_interrupts
+from .interrupts import aside, sigterm_noted
 from .link import Link
 from .loop import loop
 from .protocol import Protocol
@@ -46,9 +46,7 @@ GeneratorT = TypeVar("GeneratorT", bound=Callable[[AuthRequest], Any])
 
 # What the listener accepts: connections, those that get a 503, requests for the HTTP app.
 _VISITORS_FACTOR, _VISITORS_MORE = 2, 100
-# A Ctrl-C between the last look of the interpreter and the system call that waits is noticed only
-# after it: so nothing waits for longer.
-_SLICE = 1.0  # s
+_SLICE = 0.1  # s between looks whether SIGTERM has come, or a Ctrl-C just before the wait
 
 
 class WseServer(Audience):
@@ -242,10 +240,12 @@ class WseServer(Audience):
         Another Ctrl-C meanwhile raises, and the server goes on closing.
         """
         self.start()
-        with sigterm_interrupts():
+        with sigterm_noted() as noted:
             try:
-                while not self._closed.wait(_SLICE):
+                while not noted and not self._closed.wait(_SLICE):
                     continue
+                if noted:
+                    self.log.info("SIGTERM, closing")
             except KeyboardInterrupt:
                 self.log.info("interrupted, closing")
             finally:
