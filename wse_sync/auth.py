@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import clock
@@ -16,6 +17,7 @@ from .constants import WSE_REASON
 from .core.handshake import Grant, Hello, Offer, ServerHandshake, SessionGrant
 from .errors import WseError
 from .expiry import parse_expiry
+from .interrupts import aside
 from .link import Link
 from .loop import Timer, loop
 from .protocol import Data
@@ -80,11 +82,11 @@ class AuthRequest:
             WseTypeError, WseValueError: The welcome cannot be packed, or the time is none; nothing
                 is decided.
         """
-        self._connection.admission.accept(cid, welcome, expires_at)
+        aside(partial(self._connection.admission.accept, cid, welcome, expires_at))
 
     def refuse(self) -> None:
         """Turns the client away: 1000 ``wse.not-authorized``, final for it."""
-        self._connection.admission.refuse()
+        aside(self._connection.admission.refuse)
 
     def __repr__(self) -> str:
         return f"<AuthRequest of {self._connection!r}>"

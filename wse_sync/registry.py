@@ -10,9 +10,11 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .constants import WSE_REASON
+from .interrupts import aside
 
 if TYPE_CHECKING:
     from .server import WseServer
@@ -76,6 +78,9 @@ class WseIdentity:
 
     def drop(self, reason: str = WSE_REASON.BY_SERVER) -> None:
         """Disconnects all devices of the user; any thread, does not block."""
+        aside(partial(self._drop, reason))
+
+    def _drop(self, reason: str) -> None:
         for connection in self.conns.values():
             connection.drop(reason)
 

@@ -20,6 +20,7 @@ from .connection import Connection
 from .constants import RETRY_CODES, WSE_ERROR, WSE_REASON
 from .core.delivery import Delivery, Outgoing
 from .errors import WseError
+from .interrupts import aside
 from .link import CLOSE_TIMEOUT, Link
 from .loop import Timer, loop
 from .protocol import Data
@@ -110,7 +111,7 @@ class WseConnection(Connection):
 
         Any thread, does not block.
         """
-        self.end(_NORMAL, reason)
+        aside(partial(self.end, _NORMAL, reason))
 
     # The life of a connection; the reader's thread
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import MakeClient, MakeServer
+from tests.conftest import MakeClient, MakeRawClient, MakeServer
 from tests.programs import SAY_INSIDE, Program
-from tests.support import PATIENCE
-from wse_sync import WSE_STATUS
+from tests.support import PATIENCE, wait_until
+from wse_sync import WSE_STATUS, AuthRequest
 
 PRELUDE = (
     SAY_INSIDE
@@ -325,3 +326,54 @@ def test_the_end_can_be_interrupted_at_every_step_and_asked_for_again(
         if not interrupted:
             break
     assert step > 5
+
+
+@pytest.mark.parametrize("whose", ["connection", "user"])
+def test_drop_can_be_interrupted_at_every_step_and_asked_for_again(
+    make_server: MakeServer, make_client: MakeClient, whose: str
+) -> None:
+    server = make_server()
+    for step in itertools.count(1):
+        client = make_client(server)
+        client.connect("ann")
+        (connection,) = server.clients["ann"].conns.values()
+        if whose == "user":
+            interrupted = interrupt(lambda: server.drop_client("ann"), step)
+        else:
+            interrupted = interrupt(connection.drop, step)
+        if interrupted:  # it has begun, and is done, or it has not
+            server.drop_client("ann")
+        assert client.wait(PATIENCE)
+        wait_until(lambda: not server.clients, "the user has left")
+        if not interrupted:
+            break
+    assert step > 5
+
+
+@pytest.mark.parametrize("decision", ["accept", "refuse"])
+def test_a_decision_can_be_interrupted_at_every_step_and_taken_again(
+    make_server: MakeServer, make_raw_client: MakeRawClient, decision: str
+) -> None:
+    asked: queue.SimpleQueue[AuthRequest] = queue.SimpleQueue()
+    server = make_server(asked.put)
+
+    def decide(auth: AuthRequest) -> None:
+        auth.accept("ann", "welcome") if decision == "accept" else auth.refuse()
+
+    for step in itertools.count(1):
+        client = make_raw_client(server)
+        client.hi("ann")
+        auth = asked.get(timeout=PATIENCE)
+        interrupted = interrupt(lambda: decide(auth), step)  # noqa: B023  (it is done by then)
+        if interrupted:
+            decide(auth)
+        if decision == "accept":
+            assert client.recv_frame()[1] == "welcome"
+            client.send_frame("never heard")
+        else:
+            assert client.recv_close() == (1000, "wse.not-authorized")
+        client.close()
+        wait_until(lambda: not server.links(), "it is gone")
+        if not interrupted:
+            break
+    assert step > 3
