@@ -3,9 +3,10 @@
 The listener's thread only accepts. TLS and the HTTP request happen in the connection's thread,
 within ``auth_timeout``, so that nobody who is slow keeps others waiting. Threads are bounded. When
 few are left, whoever has been sending his request for the longest gives his up for the newcomer: a
-client that means it has sent all of it within a moment. So however many strangers are slow, they
-keep nobody out, unless they come by the thousand in each second. ``Listener._lock`` guards who has
-been accepted; nothing is taken under it.
+client that means it has sent all of it within a moment. When nobody sends headers any more, the
+requests that the app has been answering for the longest go, as those whose bodies never end. So
+however many strangers are slow, they keep nobody out, unless they come by the thousand in each
+second. ``Listener._lock`` guards who has been accepted; nothing is taken under it.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Listener:
             keep_from_children(sock)
         self._lock = threading.Lock()
         self._visitors: dict[_Visitor, threading.Thread] = {}
-        self._reading: dict[_Visitor, None] = {}  # those of them that send a request, oldest first
+        # Those of them that send a request, and those who have: the oldest first.
+        self._reading: dict[_Visitor, None] = {}
+        self._answered: dict[_Visitor, None] = {}
         self._thread = threading.Thread(
             target=self._accept_all, name=f"wse-listener-{self.port}", daemon=True
         )
@@ -185,18 +188,29 @@ class Listener:
         return count < self._max_visitors
 
     def _give_up_slowest(self, count: int = 1) -> None:
-        """Cuts those who have been sending their requests for the longest, so many or all."""
+        """Cuts those whose requests have been under way for the longest, so many or all."""
         with self._lock:
-            slowest = list(itertools.islice(self._reading, count))
+            requests = itertools.chain(self._reading, self._answered)
+            slowest = list(itertools.islice(requests, count))
             for visitor in slowest:
-                del self._reading[visitor]
+                self._reading.pop(visitor, None)
+                self._answered.pop(visitor, None)
         for visitor in slowest:
             visitor.cut()
 
     def has_read(self, visitor: _Visitor) -> bool:
         """Notes that a request is there; False if it was given up just before."""
         with self._lock:
-            return visitor in self._reading and self._reading.pop(visitor) is None
+            if visitor not in self._reading:
+                return False
+            del self._reading[visitor]
+            self._answered[visitor] = None
+            return True
+
+    def has_upgraded(self, visitor: _Visitor) -> None:
+        """Notes that a request has become a WebSocket, which is for its link to end."""
+        with self._lock:
+            self._answered.pop(visitor, None)
 
     def _serve(self, visitor: _Visitor) -> None:
         """The thread of one connection."""
@@ -213,8 +227,8 @@ class Listener:
     def _forget(self, visitor: _Visitor) -> None:
         visitor.close()
         with self._lock:
-            self._visitors.pop(visitor, None)
-            self._reading.pop(visitor, None)
+            for table in (self._visitors, self._reading, self._answered):
+                table.pop(visitor, None)
 
 
 class _Visitor:
@@ -237,6 +251,8 @@ class _Visitor:
         try:
             self._read_request().answer()
         finally:
+            if self.later:
+                self._listener.has_upgraded(self)
             for serve in self.later:
                 # A connection may last for days, and needs neither the request nor its files.
                 self.environ["wsgi.input"] = io.BytesIO()

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -95,6 +95,33 @@ def test_45_strangers_get_a_bounded_number_of_threads(
         for stranger in strangers:
             stranger.close()
     wait_until(lambda: readers() == 0, lambda: readers())
+
+
+def test_45_requests_whose_bodies_never_end_keep_nobody_out(
+    make_server: MakeServer, connect: Connect
+) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        entered.add(None)
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", [])
+        return []
+
+    entered = Recorder()
+    server = make_server(max_connections=5, http_app=app, auth_timeout=None)
+    user = connect(server, "ann")
+    strangers: list[socket.socket] = []
+    try:
+        for count in range(1, 2 * 5 + 100):
+            strangers.append(socket.create_connection(address_of(server)))
+            strangers[-1].sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nx")
+            entered.wait_for(count)
+        wait_until(lambda: readers() <= 2 * 5 + 100 - 50, lambda: readers())
+        assert connect(server, "bob").cid == "bob"
+        assert strangers[0].recv(1) == b""
+        assert user.status == WSE_STATUS.READY
+    finally:
+        for stranger in strangers:
+            stranger.close()
 
 
 def address_of(server: WseServer) -> tuple[str, int]:
