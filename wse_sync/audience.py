@@ -84,8 +84,7 @@ class Audience(Endpoint):
         Any thread; does not block. It is counted all the time, and put together here, in about a
         millisecond for a thousand connections. The counts are those of this process.
         """
-        connections = self.registry.connections()
-        users, suspended = self.registry.count()
+        connections, suspended, users = self.registry.survey()
         return self.read_stats(
             ServerStats,
             connections,

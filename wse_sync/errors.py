@@ -32,13 +32,18 @@ class WseError(Exception):
         message: More for people.
     """
 
+    # Of a subclass of the application's that does not call this class's __init__.
+    code: str = str(WSE_ERROR.RP_EXECUTION_FAILED)
+    details: dict[str, Any] = {}  # noqa: RUF012  (nobody changes it)
+    message: str | None = None
+
     def __init__(
         self, code: str, details: dict[str, Any] | None = None, message: str | None = None
     ) -> None:
         # One argument: OSError, a base of some subclasses, gives more of them a meaning.
         super().__init__(str(code))
         self.code = str(code)
-        self.details: dict[str, Any] = {} if details is None else dict(details)
+        self.details = {} if details is None else dict(details)
         self.message = message
 
     def __str__(self) -> str:

@@ -192,7 +192,8 @@ class Exchange(Sender):
             is_call: Whether ``handle`` serves a call.
 
         Returns:
-            False if this is not the link any more: another one brings the frame again.
+            False if this is not the link any more, and another one brings the frame again; or if
+            nothing is taken any more.
         """
         with self._receiving:
             is_session = self.session.is_session

@@ -263,15 +263,16 @@ class Life:
             lambda code, reason: self._lost(link, code, reason),
             self._connection.faulted,
         )
+        link.attach()
         with self._changed:
             if self._speaking:
                 transport.stream.close()
                 raise DialFailed("given up")
+            # All of it before others can end the link, which tells of its end.
+            self._connection.lane.enter(link)
+            self._post(partial(self.client.when.connected.settle, self.client))
             self.link = link
             leaving = self._stopping or self._turning
-        link.attach()
-        self._connection.lane.enter(link)
-        self._post(partial(self.client.when.connected.settle, self.client))
         link.send(hi)
         if leaving:
             self._leave(link, None)

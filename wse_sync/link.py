@@ -91,6 +91,7 @@ class Link:
         self._heartbeat: Timer | None = None
         self._cutter: Timer | None = None
         self._pinged_at: float | None = None
+        self._is_over = False  # no timer is set any more
         self._ended = Gate()
         #: Whether ``on_lost`` has returned: then nobody hears of this link any more.
         self.told = False
@@ -129,6 +130,7 @@ class Link:
             self.outbox.wait_until_sent(CLOSE_TIMEOUT)
         finally:
             with self._lock:
+                self._is_over = True
                 timers = self._heartbeat, self._cutter, self._pause_beat
             for timer in timers:
                 if timer is not None:
@@ -318,7 +320,7 @@ class Link:
 
     def _cut_after(self, timeout: float) -> None:
         with self._lock:
-            if self._cutter is None and not self._ended.is_set():
+            if self._cutter is None and not self._is_over:
                 self._cutter = self._loop.call_later(timeout, self.cut)
 
     def _drain(self) -> None:

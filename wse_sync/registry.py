@@ -111,10 +111,10 @@ class Registry:
         with self._lock:
             return list(self._connections)
 
-    def count(self) -> tuple[int, int]:
-        """How many users there are, and how many connections without a link."""
+    def survey(self) -> tuple[list[WseConnection], int, int]:
+        """All at one moment: the connections, how many have no link, and how many users."""
         with self._lock:
-            return len(self._clients), len(self._suspended)
+            return list(self._connections), len(self._suspended), len(self._clients)
 
     def add(self, connection: WseConnection) -> tuple[WseIdentity, bool, WseConnection | None]:
         """Enters a connection.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Connect, MakeClient, MakeRawClient, MakeRawServer, MakeServer
 from tests.support import PATIENCE, RESPONSE, RESPONSE_ERR, RawPeer, Recorder
-from wse_sync import WSE_ERROR, WseConnection, WseError
+from wse_sync import WSE_ERROR, AuthRequest, WseConnection, WseError
 
 RESULTS: list[Any] = [
     None,
@@ -161,6 +161,33 @@ def test_22_the_message_of_a_wse_error_arrives(make_server: MakeServer, connect:
         client.call("fail")
     assert caught.value.code == "my-code"
     assert "the disk is full" in str(caught.value)
+
+
+def test_22_an_error_whose_class_forgot_to_call_ours_fails_the_call_all_the_same(
+    make_server: MakeServer, connect: Connect, make_client: MakeClient
+) -> None:
+    class Denied(WseError):
+        def __init__(self) -> None:
+            pass
+
+    def deny(*_: object) -> None:
+        raise Denied
+
+    def identify(auth: AuthRequest) -> None:
+        auth.accept(auth.identity) if auth.identity == "ann" else deny()
+
+    server = make_server(identify)
+    server.register("deny", deny)
+    errors = Recorder()
+    server.when.error(lambda error, conn: errors.add(error))
+    client = connect(server, "ann")
+    with pytest.raises(WseError) as caught:
+        client.call("deny")
+    assert caught.value.code == WSE_ERROR.RP_EXECUTION_FAILED
+    assert caught.value.details == {"rp": "deny"}
+    with pytest.raises(PermissionError):
+        make_client(server).connect("bob")
+    assert [type(error) for error in errors.wait_for(2)][1:] == [Denied]
 
 
 def test_22_an_error_passed_on_keeps_its_code(make_server: MakeServer, connect: Connect) -> None:

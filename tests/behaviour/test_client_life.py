@@ -37,6 +37,7 @@ from wse_sync import (
     WseError,
 )
 from wse_sync.life import Life
+from wse_sync.link import Link
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
@@ -1043,6 +1044,36 @@ def test_34_disconnect_while_connecting(
         Thread(lambda: client.disconnect(timeout=1.0)).result()
         assert isinstance(raised(connecting), ConnectionError)
         assert_stays_away(client)
+
+
+def test_34_disconnect_as_soon_as_there_is_a_link(
+    make_server: MakeServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody hears of its end before its beginning."""
+    inside, go_on = threading.Event(), threading.Event()
+    attach = Link.attach
+
+    def attach_late(link: Link) -> None:
+        if threading.current_thread().name.startswith("wse-client"):
+            inside.set()
+            wait_event(go_on)
+        attach(link)
+
+    monkeypatch.setattr(Link, "attach", attach_late)
+    seen = Recorder()
+    client = make_client(make_server())
+    client.when.connected(lambda: seen.add("connected"))
+    client.when.closed(lambda code, reason: seen.add("closed"))
+    connecting = Thread(lambda: client.connect("ann"))
+    wait_event(inside)
+    life = client._life
+    assert life is not None
+    ending = Thread(client.disconnect)
+    wait_until(lambda: life._stopping, "it is to end")
+    go_on.set()
+    ending.result()
+    assert raised(connecting).code == WSE_ERROR.CONNECTION_CLOSED
+    assert seen.items in ([], ["connected", "closed"])
 
 
 def test_34_disconnect_while_the_server_decides(

@@ -446,6 +446,24 @@ def test_no_timer_is_left_by_a_link_that_has_ended(make_sides: MakeSides) -> Non
     wait_until(lambda: not process_loop._live)
 
 
+def test_a_goodbye_that_comes_after_the_end_sets_no_timer(make_sides: MakeSides) -> None:
+    """Whoever closes has given the verdict, and then others are faster than it."""
+    near, far = started(make_sides)
+    encode_close = near.link.transport.encode_close
+
+    def encode_late(code: int, reason: str) -> bytes:
+        far.link.fail()
+        assert near.link.wait(PATIENCE)
+        return encode_close(code, reason)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near.link.transport, "encode_close", encode_late)
+        near.link.close(1000, timeout=NEVER)
+    assert near.verdict() == (1000, "")
+    far.verdict()
+    wait_until(lambda: not process_loop._live)
+
+
 # What the transport cannot read
 
 
