@@ -18,6 +18,7 @@ from tests.transport.ends import LIMIT, UNKNOWN, Certificates, End, WebSocketWir
 from wse_sync.link import CLOSE_TIMEOUT, Link
 from wse_sync.loop import Loop, Timer
 from wse_sync.loop import loop as process_loop
+from wse_sync.outbox import Outbox
 from wse_sync.protocol import Data
 from wse_sync.transport import memory
 from wse_sync.transport.base import Transport
@@ -449,16 +450,25 @@ def test_no_timer_is_left_by_a_link_that_has_ended(make_sides: MakeSides) -> Non
 def test_a_goodbye_that_comes_after_the_end_sets_no_timer(make_sides: MakeSides) -> None:
     """Whoever closes has given the verdict, and then others are faster than it."""
     near, far = started(make_sides)
-    encode_close = near.link.transport.encode_close
+    ending, said = threading.Event(), threading.Event()
+    encode_close, close = near.link.transport.encode_close, Outbox.close
 
     def encode_late(code: int, reason: str) -> bytes:
         far.link.fail()
-        assert near.link.wait(PATIENCE)
+        wait_event(ending)
         return encode_close(code, reason)
+
+    def close_late(outbox: Outbox) -> None:
+        if outbox is near.link.outbox:
+            ending.set()
+            wait_event(said)
+        close(outbox)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near.link.transport, "encode_close", encode_late)
+        patch.setattr(Outbox, "close", close_late)
         near.link.close(1000, timeout=NEVER)
+        said.set()
     assert near.verdict() == (1000, "")
     far.verdict()
     wait_until(lambda: not process_loop._live)
