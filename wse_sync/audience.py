@@ -87,7 +87,7 @@ class Audience(Endpoint):
         connections, suspended, users = self.registry.survey()
         return self.read_stats(
             ServerStats,
-            connections,
+            [*connections, *self.registry.lingering()],
             users=users,
             connections=len(connections) - suspended,
             suspended=suspended,

@@ -50,6 +50,7 @@ class Lane:
         self._bytes = 0
         self._room: threading.Condition | None = None  # made by the first reader who has to wait
         self.max_bytes = max_bytes
+        self._on_handled: Task | None = None
         #: The link whose input is taken.
         self.source: object = None
         #: Whether no more of it is.
@@ -141,6 +142,14 @@ class Lane:
                 self._items.appendleft(_Item(task, _ITEM_BYTES, False))
                 self._bytes += _ITEM_BYTES
             self._run_soon()
+
+    def when_handled(self, task: Task) -> None:
+        """Runs ``task``, which is short, when nothing waits or runs here any more; once."""
+        with self._lock:
+            if self._bytes:
+                self._on_handled = task
+                return
+        task()
 
     def hand_over(self, heir: Lane) -> None:
         """Has another lane do what waits here, after what waits there."""
@@ -270,6 +279,10 @@ class Lane:
             self._bytes -= item.cost
             if self._bytes <= self.max_bytes:
                 self._notify()
+            if self._bytes or self._on_handled is None:
+                return
+            task, self._on_handled = self._on_handled, None
+        task()
 
     def _notify(self) -> None:
         if self._room is not None:

@@ -98,6 +98,7 @@ class Registry:
         self._clients: dict[Any, WseIdentity] = {}
         self._connections: dict[WseConnection, None] = {}
         self._suspended: dict[WseConnection, None] = {}  # the oldest first
+        self._lingering: dict[WseConnection, None] = {}
         self._sessions: dict[bytes, WseConnection] = {}
         self.clients: Mapping[Any, WseIdentity] = View(self._clients)
 
@@ -110,6 +111,25 @@ class Registry:
         """Everybody who was let in, those without a link included."""
         with self._lock:
             return list(self._connections)
+
+    def linger(self, connection: WseConnection) -> None:
+        """Keeps one that is gone in mind until all that it has brought is handled.
+
+        That takes memory and a thread, and must not be free for whoever comes and goes.
+        """
+        if connection.lane.waiting_bytes:
+            with self._lock:
+                self._lingering[connection] = None
+            connection.lane.when_handled(partial(self._end_lingering, connection))
+
+    def _end_lingering(self, connection: WseConnection) -> None:
+        with self._lock:
+            del self._lingering[connection]
+
+    def lingering(self) -> list[WseConnection]:
+        """Those that are gone, and not yet forgotten."""
+        with self._lock:
+            return list(self._lingering)
 
     def survey(self) -> tuple[list[WseConnection], int, int]:
         """All at one moment: the connections, how many have no link, and how many users."""

@@ -74,7 +74,8 @@ class WseServer(Audience):
             is 64 KiB, for all that comes together.
         max_queue_bytes: Unsent bytes of one connection; with more it is closed with 1013
             ``wse.slow-consumer``. Also the bound of what is received and not handled yet.
-        max_connections: One more gets HTTP 503.
+        max_connections: One more gets HTTP 503. Whoever is gone counts until all that came from
+            there is handled.
         max_unauthenticated: Likewise, of those who have not been let in yet; None: no limit.
         max_unauthenticated_per_address: Likewise, from one address; None: no limit.
         trusted_hops: How many proxies every connection comes through. The address of a client is
@@ -356,7 +357,8 @@ class WseServer(Audience):
     def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
         """Makes a connection and enters it, or returns None if there is no place for one more."""
         with self._lock:
-            if self._closing or len(self._arrivals) >= self.max_connections:
+            gone = sum(other not in self._arrivals for other in self.registry.lingering())
+            if self._closing or len(self._arrivals) + gone >= self.max_connections:
                 return None
             connection = make()
             self._arrivals.add(connection)

@@ -185,6 +185,7 @@ class WseConnection(Connection):
         tasks = [server.happened(when.disconnected, self, self, code, reason)]
         if server.registry.remove(self):
             tasks.append(server.happened(when.left, self, self._client, code, reason))
+        server.registry.linger(self)
         self.lane.leave(link, *tasks)
 
     # The end of a session; any thread

@@ -256,6 +256,38 @@ def test_plain_http_goes_to_the_http_app(make_server: MakeServer, make_client: M
     assert make_client(server).connect("ann") == {"hello": "ann"}
 
 
+def test_whoever_is_gone_counts_until_what_came_from_there_is_handled(
+    make_server: MakeServer, make_client: MakeClient
+) -> None:
+    """Else work could be heaped up by coming and going."""
+    begun, go_on = Recorder(), threading.Event()
+
+    def handle(conn: WseConnection, payload: Any) -> None:
+        begun.add(conn.cid)
+        wait_event(go_on)
+
+    server = make_server(max_connections=2)
+    server.channel.on("work", handle)
+    for name in ("ann", "bob"):
+        client = make_client(server)
+        client.connect(name)
+        client.send("work")
+        begun.wait_for(1 + (name == "bob"))
+        client.disconnect()
+        wait_until(lambda: name not in server.clients, "the user has left")  # noqa: B023
+    with pytest.raises(WseError) as caught:
+        make_client(server).connect("cid")
+    assert caught.value.details["status"] == 503
+    stats = server.stats()
+    assert (stats.connections, stats.users) == (0, 0)
+    assert stats.unhandled_bytes > 0
+    go_on.set()
+    wait_until(lambda: server.stats().unhandled_bytes == 0, "all is handled")
+    client = make_client(server)
+    client.connect("cid")
+    assert client.cid == "cid"
+
+
 def test_more_connections_than_max_connections_get_503(
     make_server: MakeServer, make_raw_client: MakeRawClient
 ) -> None:
