@@ -24,7 +24,9 @@ from tests.support import PATIENCE, QUICK, Recorder, Thread, accept_all, wait_ev
 from wse_sync import (
     WSE_ERROR,
     AuthRequest,
+    WseClient,
     WseConnection,
+    WseConnectionError,
     WseError,
     WseServer,
     WseTimeoutError,
@@ -553,6 +555,37 @@ def test_several_applications_are_worlds_apart(connect: Connect) -> None:
         wse.of(apps[0]).close()
         assert clients[0].wait(PATIENCE)
         assert clients[1].call("where") == "two"
+
+
+def test_inboxes_go_on_until_the_last_application_is_closed() -> None:
+    wse = WseFlask(identify=accept_all)
+    apps = [make_app(name) for name in ("one", "two")]
+    for app in apps:
+        wse.init_app(app)
+    with TestServer(wse.of(apps[1])) as test, wse.channel.listen("news") as inbox:
+        client = test.connect("ann")
+        wse.of(apps[0]).close()
+        client.send("news", 1)
+        assert inbox.get(PATIENCE)[1:] == ("news", 1)
+        waiting = Thread(lambda: wse.channel.wait("more"))
+        wse.of(apps[1]).close()
+        with pytest.raises(WseConnectionError):
+            inbox.get(PATIENCE)
+        with pytest.raises(WseConnectionError):
+            waiting.result()
+
+
+def test_an_application_that_comes_after_all_were_closed_has_inboxes() -> None:
+    wse = WseFlask(make_app("one"), identify=accept_all)
+    wse.close()
+    app = make_app("two")
+    wse.init_app(app)
+    with werkzeug_serving(app, PATH) as url, wse.channel.listen("news") as inbox:
+        with WseClient(url) as client:
+            client.connect("ann")
+            client.send("news", 1)
+            assert inbox.get(PATIENCE)[1:] == ("news", 1)
+        wse.close()
 
 
 # Under test

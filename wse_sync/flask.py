@@ -24,6 +24,7 @@ from typing import Any
 import flask
 
 from .auth import AuthRequest
+from .channel import Channel
 from .checks import bad_type, bad_value, check_seconds
 from .connection import Connection
 from .link import Link
@@ -89,6 +90,7 @@ class WseFlask(WseServer):
         # Those of a factory come and go; one that was given here is there for as long as this is.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
         self._own_app = app
+        self.channel = _SharedChannel(self.peer.check_type, self._is_over)
         if app is not None:
             self.init_app(app)
 
@@ -109,6 +111,7 @@ class WseFlask(WseServer):
         app.extensions[_SERVER] = server
         self._apps.add(app)
         _servers.add(server)
+        self.channel.resume()
 
     def of(self, app: flask.Flask | None = None) -> WseServer:
         """The server of one application.
@@ -197,9 +200,30 @@ class WseFlask(WseServer):
         for app in list(self._apps):
             app.extensions[_SERVER].close(timeout)
 
+    def _is_over(self) -> bool:
+        return all(app.extensions[_SERVER].is_closing for app in list(self._apps))
+
     def __repr__(self) -> str:
         names = ", ".join(sorted(app.name for app in self._apps))
         return f"<WseFlask {self.path} of {names or 'no application yet'}>"
+
+
+class _SharedChannel(Channel):
+    """The messages to every application: more may come until the last server is closed.
+
+    Args:
+        check_type: As for :class:`wse_sync.channel.Channel`.
+        is_over: Whether all of them are closed. A server says so of itself before it interrupts, so
+            of those that close at the same time the last one finds them all.
+    """
+
+    def __init__(self, check_type: Callable[[Any], None], is_over: Callable[[], bool]) -> None:
+        super().__init__(check_type)
+        self._is_over = is_over
+
+    def interrupt(self, why: str) -> None:
+        if self._is_over():
+            super().interrupt(why)
 
 
 class _AppServer(WseServer):
