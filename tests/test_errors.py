@@ -26,6 +26,7 @@ from wse_sync.checks import (
     check_callable,
     check_counts,
     check_finite,
+    check_flags,
     check_seconds,
 )
 from wse_sync.errors import error_of
@@ -184,3 +185,13 @@ def test_what_cannot_be_called_is_refused() -> None:
     check_callable("the handler", print)
     with pytest.raises(WseTypeError, match="the handler must be callable, not int"):
         check_callable("the handler", 5)
+
+
+def test_flags_are_true_or_false() -> None:
+    check_flags(debug=True, more=False)
+
+
+@pytest.mark.parametrize("value", ["False", "", 0, 1, None])
+def test_what_is_no_flag_is_refused(value: Any) -> None:
+    with pytest.raises(WseTypeError, match=f"debug must be True or False, not {value!r}"):
+        check_flags(debug=value)

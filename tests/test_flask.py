@@ -138,6 +138,15 @@ def test_settings_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert WseFlask(app, identify=accept_all).of(app).conn_per_user == 4
 
 
+def test_a_text_does_not_send_tracebacks_to_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask reads the environment as JSON, and has what is none as a text."""
+    monkeypatch.setenv("FLASK_WSE_DEBUG", "False")
+    app = make_app()
+    app.config.from_prefixed_env()
+    with pytest.raises(WseTypeError, match="debug must be True or False, not 'False'"):
+        WseFlask(app, identify=accept_all)
+
+
 def test_a_setting_that_makes_no_sense_is_named() -> None:
     with pytest.raises(WseValueError, match=r"WSE_CONNECTIONS.*max_connections"):
         WseFlask(make_app(WSE_CONNECTIONS=1), identify=accept_all)

@@ -14,6 +14,7 @@ __all__ = [
     "check_callable",
     "check_counts",
     "check_finite",
+    "check_flags",
     "check_periods",
     "check_seconds",
 ]
@@ -65,6 +66,13 @@ def check_finite(least: float, **values: float) -> None:
         _check_number(name, value, "a number")
         if not (math.isfinite(value) and value >= least):
             raise bad_value(f"{name} must be {least:g} or more, and finite, not {value!r}")
+
+
+def check_flags(**values: bool) -> None:
+    """Refuses what is neither True nor False, such as a text: ``"False"`` would be true."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise bad_type(f"{name} must be True or False, not {value!r}")
 
 
 def check_callable(what: str, value: Any) -> None:

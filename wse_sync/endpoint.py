@@ -13,7 +13,7 @@ from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .channel import Channel
-from .checks import bad_type, bad_value, check_counts, check_periods, check_seconds
+from .checks import bad_type, bad_value, check_counts, check_flags, check_periods, check_seconds
 from .constants import WSE_ERROR
 from .core.delivery import Limits
 from .core.peer import Message, Peer
@@ -68,6 +68,7 @@ class Endpoint(abc.ABC):
             resume_buffer_bytes=resume_buffer_bytes,
             resume_buffer_frames=resume_buffer_frames,
         )
+        check_flags(debug=debug)
         #: How frames are packed.
         self.protocol = protocol or JsonProtocol()
         #: Seconds that a call may take unless it says otherwise; None: for ever.
