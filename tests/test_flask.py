@@ -246,6 +246,27 @@ def test_a_page_may_live_at_the_same_path_at_the_root(connect: Connect) -> None:
         assert connect(url).call("endpoint") == "wse_socket"
 
 
+@pytest.mark.skipif(
+    "TRUSTED_HOSTS" not in flask.Flask.default_config, reason="Flask 3.1 brings TRUSTED_HOSTS"
+)
+@pytest.mark.parametrize("host", ["evil.example", "good.example.evil.example", "evil.example:80"])
+def test_a_host_that_is_not_trusted_gets_neither_page_nor_socket(host: str) -> None:
+    """The page of somebody whose name leads here would be of the same origin."""
+    app = make_app(TRUSTED_HOSTS=["good.example", ".good.example"])
+    wse = WseFlask(app, identify=accept_all)
+    browser = app.test_client()
+    for path in ("/", PATH, f"{PATH}/wse.js"):
+        assert browser.get(path, headers={"Host": host}).status_code == 400
+    with TestServer(wse) as test:
+        with pytest.raises(WseConnectionError, match="400") as caught:
+            test.connect("ann", headers={"Host": host, "Origin": f"http://{host}"})
+        assert caught.value.details["status"] == 400
+        for good in ("good.example", "www.good.example:8080"):
+            test.connect(good, headers={"Host": good, "Origin": f"http://{good}"})
+        assert len(wse.clients) == 2
+    assert browser.get("/", headers={"Host": "good.example"}).status_code == 200
+
+
 def test_the_extension_is_the_application_with_its_socket(connect: Connect) -> None:
     app = make_app()
     wse = WseFlask(app, identify=accept_all)

@@ -113,11 +113,12 @@ THIRD_PARTY = {
     "prometheus_client": "prometheus",
     "simple_websocket": "transport.accepted",
     "websocket": "transport.dialed",
+    "werkzeug": "flask",
     "wsproto": "transport.accepted",
 }
 
 # Those that are needed by whoever imports that module, and by nobody else.
-OPTIONAL = {"flask", "prometheus_client"}
+OPTIONAL = {"flask", "prometheus_client", "werkzeug"}
 
 # Who may read the time of the system. All others go by clock.monotonic(), which tests can move.
 # These wait for threads to end, see how quick a procedure is, or are for tests themselves.

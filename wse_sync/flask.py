@@ -22,6 +22,8 @@ from threading import Thread
 from typing import Any
 
 import flask
+from werkzeug.exceptions import SecurityError
+from werkzeug.wsgi import get_host
 
 from .auth import AuthRequest
 from .channel import Channel
@@ -230,7 +232,8 @@ class _AppServer(WseServer):
     """The server of one application. What is bound to the extension is bound to it."""
 
     def __init__(self, extension: WseFlask, app: flask.Flask, options: dict[str, Any]) -> None:
-        super().__init__(extension.identify, http_app=app.wsgi_app, **options)
+        self._pages = app.wsgi_app
+        super().__init__(extension.identify, http_app=self._pages, **options)
         self.channel = extension.channel
         self.procedures = extension.procedures
         self.when = extension.when
@@ -238,6 +241,28 @@ class _AppServer(WseServer):
         self.serves_in: int | None = None
         self._app = app
         self._warned = False
+
+    def wsgi_app(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        if not self._knows_host(environ):
+            return self._pages(environ, start_response)
+        return super().wsgi_app(environ, start_response)
+
+    def _knows_host(self, environ: dict[str, Any]) -> bool:
+        """Whether the application answers to this name; Flask refuses the request if not.
+
+        The default of ``origins`` relies on it. A page whose own name leads here, by whatever its
+        owner's name server says, is of the same origin.
+        """
+        trusted = self._app.config.get("TRUSTED_HOSTS")
+        if trusted is None:
+            return True
+        try:
+            get_host(environ, trusted)
+        except SecurityError:
+            return False
+        return True
 
     def admit(self, make: Callable[[], WseConnection]) -> WseConnection | None:
         self.serves_in = os.getpid()
