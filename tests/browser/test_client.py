@@ -729,11 +729,14 @@ def test_23_a_call_that_takes_too_long_ends_and_its_late_answer_means_nothing(
     page = open_page(server)
     page.run(CONNECT, "/ws", {"callTimeout": 50})
     assert refused(lambda: page.run("return client.call('wait')")).code == WSE_ERROR.RP_TIMEOUT
-    slow = page.start("return client.call('wait', null, { timeout: null })")
+    slow = [
+        page.start(f"return client.call('wait', null, {{ timeout: {timeout} }})")
+        for timeout in ("null", "Infinity", "30 * 24 * 3600 * 1000")
+    ]
     error = refused(lambda: page.run("return client.call('wait', null, { timeout: 10 })"))
     assert (error.code, error.details) == (WSE_ERROR.RP_TIMEOUT, {"rp": "wait"})
     release.set()
-    assert slow.result() is None
+    assert [call.result() for call in slow] == [None] * 3
     assert page.run("return client.call('echo', 1)") == 1
     assert page.log("error") == page.log("ignored") == []
 

@@ -70,7 +70,7 @@ function pack(frame, code = WSE_ERROR.RP_SEND_FAILED) {
 
 /** @type {Handler} */
 function after(ms, run) {
-	return setTimeout(run, ms ?? 2 ** 31 - 1)
+	return setTimeout(run, Math.min(ms ?? Infinity, 2 ** 31 - 1)) // the limit of timers
 }
 
 /** @type {Handler} */
@@ -138,7 +138,7 @@ export class WseClient {
 		let busy = false, opened = false
 
 		this.url = absolute(url)
-		this.status = /** @type {string} */ (WSE_STATUS.IDLE)
+		this.status = WSE_STATUS.IDLE
 		this.cid = /** @type {string | null} */ (null)
 		this.channel = {
 			/** @param {string} type @param {Handler} handler */
@@ -229,7 +229,7 @@ export class WseClient {
 			})
 		}
 
-		this.disconnect = async (reason = /** @type {string} */ (WSE_REASON.BY_CLIENT)) => {
+		this.disconnect = async (reason = WSE_REASON.BY_CLIENT) => {
 			leave(1000, reason)
 			if (ws?.readyState < 3)
 				await new Promise((resolve) => {
@@ -340,7 +340,7 @@ export class WseClient {
 				lane = lane.filter((item) => !(item.stamp && serve(item)))
 		}
 
-		/** @param {any} item */
+		/** @type {Handler} */
 		async function serve({ type, payload, stamp, era }) {
 			let data
 			try {
