@@ -62,6 +62,7 @@ LOGGED = {"calls": "ZeroDivisionError", "origins": "refused a page from"}
 # Tests of users, and what they test.
 TESTED = {
     "test_chat.py": "chat.py",
+    "test_factory_app.py": "factory_app.py",
     "test_login_app.py": "login_app.py",
     "test_thermometer.py": "thermometer.py",
 }

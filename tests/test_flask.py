@@ -24,6 +24,7 @@ from tests.support import PATIENCE, QUICK, Recorder, Thread, accept_all, wait_ev
 from wse_sync import (
     WSE_ERROR,
     AuthRequest,
+    JsonProtocol,
     WseClient,
     WseConnection,
     WseConnectionError,
@@ -86,7 +87,7 @@ def test_it_is_a_server_and_an_extension() -> None:
     assert isinstance(wse, WseServer)
     assert app.extensions["wse"] is wse
     assert repr(wse) == "<WseFlask /ws of pages>"
-    assert repr(WseFlask(identify=accept_all)) == "<WseFlask /ws of no application yet>"
+    assert repr(WseFlask(identify=accept_all)) == "<WseFlask of no application yet>"
 
 
 def test_it_needs_an_identify_handler() -> None:
@@ -129,6 +130,9 @@ def test_settings_of_the_application_come_first() -> None:
     assert server.max_connections == 7
     with app.test_request_context():
         assert flask.url_for("wse") == "/live"
+    # With one application, it is what that says.
+    assert (wse.conn_per_user, wse.call_timeout) == (3, None)
+    assert repr(wse) == "<WseFlask /live of pages>"
 
 
 def test_settings_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -644,6 +648,31 @@ def test_the_extension_itself_is_tested_when_it_has_one_application() -> None:
             test.cut(client)
             test.advance(60.0)
             assert client.call("echo", 2) == ["pages", 2]
+
+
+def test_the_extension_is_tested_where_its_application_says() -> None:
+    class TextProtocol(JsonProtocol):
+        name = "text"
+
+    app = make_app(WSE_PATH="/live", WSE_PROTOCOL=TextProtocol())
+    wse = WseFlask(app, identify=accept_all)
+    wse.register("path", lambda conn, payload: flask.request.path)
+    with TestServer(wse) as test:
+        client = test.connect("ann", protocol=TextProtocol())
+        assert client.call("path") == "/live"
+
+
+def test_which_of_several_applications_is_tested_has_to_be_said() -> None:
+    wse = WseFlask(identify=accept_all)
+    with pytest.raises(WseValueError, match="init_app"):
+        TestServer(wse).start()
+    apps = [make_app(name) for name in ("one", "two")]
+    for app in apps:
+        wse.init_app(app)
+    assert repr(wse) == "<WseFlask /ws of one, /ws of two>"
+    for _ in range(2):  # and it is not taken for open the next time
+        with pytest.raises(WseValueError, match=r"2 applications.*TestServer\(wse\.of\(app\)\)"):
+            TestServer(wse, url="memory://several/ws").start()
 
 
 def test_the_extension_is_busy_while_a_handler_runs() -> None:

@@ -43,6 +43,8 @@ _SERVER = "wse.server"  # where an application keeps its server
 _PREFIX = "WSE_"
 _NOT_OPTIONS = frozenset({"self", "identify", "host", "port", "http_app", "ssl_context"})
 _OPTIONS = frozenset(inspect.signature(WseServer.__init__).parameters) - _NOT_OPTIONS
+# Attributes of a server that users and tests read, and that an application may have set.
+_SHOWN = ("path", "protocol", "conn_per_user", "call_timeout")
 _GOODBYE = 1.0  # s for it, when the process ends
 
 
@@ -57,7 +59,8 @@ class WseFlask(WseServer):
 
     To send, to call and to drop need no context. With one application that is all there is to it.
     With several, ``clients``, ``send``, ``broadcast``, ``drop_client`` and ``stats`` mean that of
-    the current context; see :meth:`of`.
+    the current context; see :meth:`of`. ``protocol``, ``conn_per_user`` and ``call_timeout`` are
+    those of the application that came last.
 
     Two endpoints are added: ``url_for("wse")`` is the path of the WebSocket, and
     ``url_for("wse_script")`` that of the browser's client.
@@ -113,6 +116,8 @@ class WseFlask(WseServer):
         app.extensions[_SERVER] = server
         self._apps.add(app)
         _servers.add(server)
+        for name in _SHOWN:
+            setattr(self, name, getattr(server, name))
         self.channel.resume()
 
     def of(self, app: flask.Flask | None = None) -> WseServer:
@@ -181,8 +186,12 @@ class WseFlask(WseServer):
         raise bad_value("the application is served by flask run or gunicorn, this comes with it")
 
     def reopen(self) -> None:
-        for app in list(self._apps):
-            app.extensions[_SERVER].reopen()
+        if len(self._apps) > 1:
+            raise bad_value(
+                f"this WseFlask serves {len(self._apps)} applications: to test one, say"
+                " TestServer(wse.of(app))"
+            )
+        self.of().reopen()
 
     def links(self) -> list[Link]:
         return [link for app in list(self._apps) for link in app.extensions[_SERVER].links()]
@@ -206,8 +215,8 @@ class WseFlask(WseServer):
         return all(app.extensions[_SERVER].is_closing for app in list(self._apps))
 
     def __repr__(self) -> str:
-        names = ", ".join(sorted(app.name for app in self._apps))
-        return f"<WseFlask {self.path} of {names or 'no application yet'}>"
+        apps = sorted(f"{app.extensions[_SERVER].path} of {app.name}" for app in self._apps)
+        return f"<WseFlask {', '.join(apps) or 'of no application yet'}>"
 
 
 class _SharedChannel(Channel):

@@ -47,7 +47,8 @@ class TestServer:
     it anew. Its handlers stay.
 
     Args:
-        server: What to test. It need not have a port.
+        server: What to test. It need not have a port. Of a ``WseFlask`` with several applications
+            it is ``wse.of(app)``.
         app: The WSGI app in which it is mounted; None is the server alone. With it the upgrade goes
             through all of the app.
         url: Where clients reach it: ``memory://…``, or the URL that the program under test dials
@@ -88,10 +89,11 @@ class TestServer:
         """Opens the server for clients, as entering the ``with`` block does; returns this object.
 
         Raises:
-            WseValueError: Another one is open at the same URL (WS_CLIENT_ERROR).
+            WseValueError: Another one is open at the same URL (WS_CLIENT_ERROR), or it is not clear
+                which application is meant.
         """
-        self._place.open()
         self.server.reopen()
+        self._place.open()
         return self
 
     def close(self, timeout: float = 5.0) -> None:
