@@ -27,6 +27,7 @@ from wse_sync.checks import (
     check_counts,
     check_finite,
     check_flags,
+    check_path,
     check_seconds,
 )
 from wse_sync.errors import error_of
@@ -195,3 +196,15 @@ def test_flags_are_true_or_false() -> None:
 def test_what_is_no_flag_is_refused(value: Any) -> None:
     with pytest.raises(WseTypeError, match=f"debug must be True or False, not {value!r}"):
         check_flags(debug=value)
+
+
+@pytest.mark.parametrize("value", [5, b"/ws", ["/ws"]])
+def test_what_is_no_text_is_no_path(value: Any) -> None:
+    assert (check_path(None), check_path("/ws")) == (None, "/ws")
+    with pytest.raises(WseTypeError, match="path must be a text"):
+        check_path(value)
+
+
+def test_a_path_begins_with_a_slash() -> None:
+    with pytest.raises(WseValueError, match="path must begin with /: 'ws'"):
+        check_path("ws")

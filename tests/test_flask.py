@@ -119,6 +119,8 @@ def test_options_are_checked_before_there_is_an_application() -> None:
         WseFlask(identify=accept_all, path="ws")
     with pytest.raises(WseTypeError, match="path"):
         WseFlask(identify=accept_all, path=None)  # type: ignore[arg-type]
+    with pytest.raises(WseTypeError, match="path"):
+        WseFlask(identify=accept_all, path=5)  # type: ignore[arg-type]
 
 
 def test_settings_of_the_application_come_first() -> None:
@@ -156,6 +158,9 @@ def test_a_setting_that_makes_no_sense_is_named() -> None:
         WseFlask(make_app(WSE_CONNECTIONS=1), identify=accept_all)
     with pytest.raises(WseTypeError, match="max_workers"):
         WseFlask(make_app(WSE_MAX_WORKERS="many"), identify=accept_all)
+    for path in (None, 5):
+        with pytest.raises(WseTypeError, match="path"):
+            WseFlask(make_app(WSE_PATH=path), identify=accept_all)
 
 
 def test_one_application_has_one() -> None:

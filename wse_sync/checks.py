@@ -15,6 +15,7 @@ __all__ = [
     "check_counts",
     "check_finite",
     "check_flags",
+    "check_path",
     "check_periods",
     "check_seconds",
 ]
@@ -73,6 +74,15 @@ def check_flags(**values: bool) -> None:
     for name, value in values.items():
         if not isinstance(value, bool):
             raise bad_type(f"{name} must be True or False, not {value!r}")
+
+
+def check_path(path: str | None) -> str | None:
+    """Refuses what is no path of a URL; None is a value of its own."""
+    if path is not None and not isinstance(path, str):
+        raise bad_type(f"path must be a text that begins with /, not {path!r}")
+    if path is not None and not path.startswith("/"):
+        raise bad_value(f"path must begin with /: {path!r}")
+    return path
 
 
 def check_callable(what: str, value: Any) -> None:

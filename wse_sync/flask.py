@@ -88,9 +88,7 @@ class WseFlask(WseServer):
         unknown = sorted(options.keys() - _OPTIONS)
         if unknown:
             raise bad_type(f"WseFlask has no option {unknown[0]!r}; it has {_listed(_OPTIONS)}")
-        if not isinstance(path, str):
-            raise bad_type(f"path is the URL path of the WebSocket, not {path!r}")
-        self._options = {"path": path, **options}
+        self._options = _checked({"path": path, **options})
         super().__init__(identify, **self._options)
         # Those of a factory come and go; one that was given here is there for as long as this is.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
@@ -108,7 +106,7 @@ class WseFlask(WseServer):
         """
         if _NAME in app.extensions:
             raise bad_value(f"{app} has a WseFlask already")
-        options = {**self._options, **_settings(app.config)}
+        options = _checked({**self._options, **_settings(app.config)})
         server = _AppServer(self, app, options)
         _add_endpoints(app, options["path"])
         app.wsgi_app = server.wsgi_app  # type: ignore[method-assign]
@@ -312,6 +310,13 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
             f" they are {_PREFIX}… with {_listed(_OPTIONS)}"
         )
     return named
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """As given. A server without a path answers everywhere; this one has pages beside it."""
+    if options["path"] is None:
+        raise bad_type("path must be that of the WebSocket beside the pages, not None")
+    return options
 
 
 def _add_endpoints(app: flask.Flask, path: str) -> None:

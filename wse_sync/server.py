@@ -19,7 +19,7 @@ from . import turn
 from .addresses import check_hops
 from .audience import Audience
 from .auth import AuthRequest
-from .checks import bad_value, check_counts, check_finite, check_seconds
+from .checks import bad_value, check_counts, check_finite, check_path, check_seconds
 from .constants import WSE_ERROR
 from .errors import WseError
 from .expiry import Expiries
@@ -149,12 +149,10 @@ class WseServer(Audience):
             max_connections=max_connections,
             max_suspended=max_suspended,
         )
-        if path is not None and not path.startswith("/"):
-            raise bad_value(f"path must begin with /: {path!r}")
         self.identify = identify
         self.generator: Callable[[AuthRequest], Any] | None = None
         self.host = host
-        self.path = path
+        self.path = check_path(path)
         self.http_app = http_app
         self.ssl_context = examined(ssl_context, self.log)
         #: How many devices a user may have; with one more the oldest has to go.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from . import script
 from .addresses import address_of
-from .checks import bad_value
+from .checks import bad_type, bad_value
 from .hosts import Host, find_host, is_patched_late, places
 from .sessions import WseConnection
 from .transport.accepted import AcceptedTransport, HandshakeFailed
@@ -214,7 +214,18 @@ def parse_origins(origins: Iterable[str] | None) -> frozenset[str] | None:
         if origins != "*":
             raise bad_value(f'origins must be None, a list, or "*": [{origins!r}], maybe?')
         return frozenset({"*"})
-    return frozenset(origin.rstrip("/").lower() for origin in origins)
+    if not isinstance(origins, Iterable):
+        raise bad_type(f'origins must be None, a list, or "*", not {origins!r}')
+    return frozenset(_parse_origin(origin) for origin in origins)
+
+
+def _parse_origin(origin: str) -> str:
+    """One of them, as browsers write it. ``null`` is a page that has none, such as a file."""
+    if not isinstance(origin, str):
+        raise bad_type(f"origins must be texts such as 'https://chat.example', not {origin!r}")
+    if "://" not in origin and origin not in ("*", "null"):
+        raise bad_value(f"origins begin with a scheme: 'https://{origin}', maybe, not {origin!r}")
+    return origin.rstrip("/").lower()
 
 
 def _is_allowed(origins: frozenset[str] | None, origin: str, environ: dict[str, Any]) -> bool:

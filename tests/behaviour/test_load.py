@@ -49,6 +49,8 @@ from wse_sync import (
     WseConnection,
     WseError,
     WseServer,
+    WseTypeError,
+    WseValueError,
     workers,
 )
 
@@ -789,6 +791,25 @@ def test_44_a_list_of_origins_lets_in_what_it_lists(make_server: MakeServer) -> 
         "null",
     ):
         assert origin_status(server, origin) == 403, origin
+
+
+@pytest.mark.parametrize("origins", [5, True, ["https://chat.example.org", 5], [None], [b"*"]])
+def test_44_what_is_no_list_of_texts_is_no_list_of_origins(origins: Any) -> None:
+    with pytest.raises(WseTypeError, match="origins must be"):
+        WseServer(accept_all, origins=origins)
+
+
+def test_44_an_origin_without_a_scheme_is_refused_since_no_page_has_it() -> None:
+    with pytest.raises(WseValueError, match=r"'https://chat\.example\.org'"):
+        WseServer(accept_all, origins=["chat.example.org"])
+    with pytest.raises(WseValueError, match="maybe"):
+        WseServer(accept_all, origins="https://chat.example.org")
+
+
+def test_44_pages_without_an_origin_are_let_in_when_listed(make_server: MakeServer) -> None:
+    server = make_server(origins=["null", "app://chat"])
+    assert [origin_status(server, origin) for origin in ("null", "app://chat")] == [101, 101]
+    assert origin_status(server, "https://evil.example") == 403
 
 
 def test_44_a_star_lets_in_every_origin(make_server: MakeServer) -> None:
