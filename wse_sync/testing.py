@@ -1,4 +1,4 @@
-"""For tests of programs that use this library: no ports, no sockets, and time that obeys.
+"""For tests of programs that use this library: no ports, no sockets, no waiting for time to pass.
 
 ``wse_sync`` does not import it. Everything here may be called from any thread, handlers included;
 ``TestServer._lock`` guards how often it is unreachable and what was silenced, and nothing is taken
@@ -42,6 +42,9 @@ class TestServer:
     Clients are ordinary ones: those that :meth:`connect` and :meth:`client` make, and any other
     that goes to :attr:`url`. Between them and the server is memory in place of a socket, and the
     upgrade goes the way of every upgrade: path, origin, cookies and ``max_connections`` count.
+
+    Time is the real one, and what :meth:`advance` adds to it: it does not stand still between two
+    calls of that. What must not have happened yet needs a margin that no slow machine takes.
 
     A server may be tested again and again: leaving the ``with`` block closes it, entering it opens
     it anew. Its handlers stay.
@@ -228,6 +231,7 @@ class TestServer:
     def advance(self, seconds: float, *, settle: bool = True) -> None:
         """Lets time pass for every server and client of this process, without waiting for it.
 
+        It adds to the time that passes anyway, so that a little more is over when it returns.
         Whatever is due on the way happens, in order: calls time out, sessions end, clients dial
         again, heartbeats go out and are answered. Between one and the next, and at the end,
         everything settles. It costs about a millisecond for each time at which something is due.
