@@ -129,6 +129,16 @@ def test_the_flask_application_has_a_page_and_a_websocket(make_client: MakeClien
         application["wse"].close()
 
 
+def test_the_flask_application_behind_a_proxy_knows_who_is_there() -> None:
+    application = runpy.run_path(str(SNIPPETS / "proxied_app.py"))
+    forwarded = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    with TestServer(application["wse"], app=application["app"]) as test:
+        client = test.client(headers=forwarded)
+        assert client.connect("ann") == ["192.0.2.1", "https"]
+        (conn,) = application["wse"].clients["ann"].conns.values()
+        assert conn.remote_addr == "192.0.2.1"
+
+
 def test_the_flask_application_knows_who_has_logged_in(make_client: MakeClient) -> None:
     pytest.importorskip("flask_login", reason="needs Flask-Login")
     application = runpy.run_path(str(SNIPPETS / "flask_login_app.py"))

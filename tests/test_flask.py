@@ -276,6 +276,32 @@ def test_a_host_that_is_not_trusted_gets_neither_page_nor_socket(host: str) -> N
     assert browser.get("/", headers={"Host": "good.example"}).status_code == 200
 
 
+def test_middleware_sees_upgrades_if_it_comes_after_the_extension() -> None:
+    def middleware(app: flask.Flask, name: str) -> None:
+        inner = app.wsgi_app
+
+        def outer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+            environ[f"tests.{name}"] = True
+            return inner(environ, start_response)
+
+        app.wsgi_app = outer  # type: ignore[method-assign]
+
+    app = make_app()
+    middleware(app, "before")
+    wse = WseFlask(app, identify=accept_all)
+    middleware(app, "after")
+    names = ("before", "after")
+
+    @app.get("/seen")
+    def seen_by() -> list[str]:
+        return [name for name in names if f"tests.{name}" in flask.request.environ]
+
+    wse.register("seen", lambda conn, payload: seen_by())
+    assert app.test_client().get("/seen").json == ["before", "after"]
+    with TestServer(wse, app=app) as test:
+        assert test.connect("ann").call("seen") == ["after"]
+
+
 def test_the_extension_is_the_application_with_its_socket(connect: Connect) -> None:
     app = make_app()
     wse = WseFlask(app, identify=accept_all)
@@ -594,6 +620,24 @@ def test_several_applications_are_worlds_apart(connect: Connect) -> None:
         wse.of(apps[0]).close()
         assert clients[0].wait(PATIENCE)
         assert clients[1].call("where") == "two"
+
+
+def test_the_sender_of_a_signal_is_the_server_of_the_application() -> None:
+    wse = WseFlask(identify=accept_all)
+    apps = [make_app(name) for name in ("one", "two")]
+    joined = Recorder()
+
+    def note(sender: WseServer, **values: Any) -> None:
+        joined.add((sender, values["client"].cid))
+
+    for app in apps:
+        wse.init_app(app)
+    wse.when.joined.connect(note, sender=wse.of(apps[1]))
+    for app, name in zip(apps, ("ann", "bob")):
+        with TestServer(wse.of(app)) as test:
+            test.connect(name)
+            test.settle()
+    assert joined.items == [(wse.of(apps[1]), "bob")]
 
 
 def test_inboxes_go_on_until_the_last_application_is_closed() -> None:
