@@ -30,6 +30,9 @@ SDIST_HAS = {
     "tox.ini",
 }
 
+# What `pip install wse-sync[…]` is for: the modules of the same names.
+EXTRAS = ("flask", "prometheus")
+
 # Run by the fresh interpreter: the package comes from there, and a warning is an error.
 IMPORT = """
 import sys, wse_sync
@@ -86,6 +89,14 @@ def install(wheel: Path, directory: Path) -> Path:
     return python
 
 
+def check_extras(wheel: Path, python: Path, away: Path) -> None:
+    """Each extra brings what its module imports."""
+    for extra in EXTRAS:
+        run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{extra}]", cwd=away)
+        run(python, "-W", "error", "-c", f"import wse_sync.{extra}", cwd=away)
+    run(python, "-m", "pip", "check", cwd=away)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name).resolve()
@@ -99,6 +110,7 @@ def main() -> None:
         shutil.copy(ROOT / "examples" / "quickstart.py", away)
         run(python, "-W", "error", "-c", IMPORT, cwd=away)
         run(python, "-W", "error", "quickstart.py", cwd=away)
+        check_extras(wheel, python, away)
     print("package check: good")
 
 

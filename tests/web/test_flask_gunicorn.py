@@ -15,7 +15,7 @@ from tests.web.test_gunicorn import FULL, GTHREAD
 pytest.importorskip("gunicorn", reason="needs gunicorn")
 
 APP = """
-import os
+import os, threading
 import flask
 from wse_sync.flask import WseFlask
 
@@ -29,6 +29,16 @@ MADE_IN = os.getpid()
 @wse.register("where")
 def where(conn, payload):
     return [os.getpid() == MADE_IN, flask.request.path, len(wse.clients)]
+
+
+# In the master, if that has loaded this: what each worker inherits, the last fork is its own.
+forks = []
+os.register_at_fork(before=lambda: forks.append([it.name for it in threading.enumerate()]))
+
+
+@wse.register("threads at forks")
+def threads_at_forks(conn, payload):
+    return forks
 
 
 @app.get("/")
@@ -52,6 +62,7 @@ def test_pages_and_sockets_in_one_process(
     assert [client.call("where") for client in clients] == [[not preload, "/ws", 20]] * 20
     assert server.get() == (200, "20 were told")
     assert news.wait_for(20) == ["somebody looks"] * 20
+    before = clients[0].call("threads at forks")
 
     # A new worker for the old one: everybody is told, and comes back to it.
     closed = Recorder()
@@ -60,6 +71,11 @@ def test_pages_and_sockets_in_one_process(
     server.send_signal(signal.SIGHUP)
     assert closed.wait_for(20, 30.0) == [(1012, "wse.by-server")] * 20
     assert [client.call("where")[1] for client in clients] == ["/ws"] * 20
+    after = clients[0].call("threads at forks")
+    if preload:
+        # The master has made the application, and started nothing for it, before a worker or since.
+        assert 1 <= len(before) < len(after)
+        assert not [name for names in after for name in names if "wse" in name]
     for client in clients:
         client.disconnect()
     assert not server.lines("Traceback")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,28 @@ from tests.web.conftest import APP, PATIENT, Serve, dial, dialed, enters, is_cal
 pytest.importorskip("gevent", reason="gevent is not installed")
 
 GEVENT = ("--worker-class", "gevent")
+FLASK_APP = """
+import threading
+import flask
+from wse_sync.flask import WseFlask
+
+app = flask.Flask(__name__)
+wse = WseFlask(app, identify=lambda auth: auth.accept(flask.request.args["who"]))
+meeting = threading.Barrier(16)
+
+
+@wse.register("meet")
+def meet(conn, number):
+    flask.g.number = number
+    meeting.wait(30.0)
+    double = conn.call("double", number)
+    return [flask.g.number, double, flask.request.args["who"], flask.current_app.name]
+
+
+@app.get("/")
+def page():
+    return f"{wse.broadcast('news', flask.request.path)} were told"
+"""
 WORDS = "x" * 300_000
 
 
@@ -114,3 +137,21 @@ def test_the_worker_that_leaves_http_to_gevent_is_refused(gunicorn: Serve) -> No
     assert dial(server.ws("/ws")) == 501
     line = server.wait_for_line("exposes no socket")
     assert "gevent" in line
+
+
+def test_handlers_of_flask_in_greenlets_have_contexts_of_their_own(
+    gunicorn: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "served.py").write_text(FLASK_APP, "utf-8")
+    server = gunicorn("served:app", *GEVENT)
+    clients = [connect(server.ws(f"/ws?who={who}")) for who in ("ann", "bob")]
+    news = Recorder()
+    for client in clients:
+        client.channel.on("news", news)
+        client.register("double", lambda number: number * 2)
+    calls = [clients[n % 2].submit("meet", n) for n in range(16)]
+    answers = [call.result(30.0) for call in calls]
+    assert answers == [[n, n * 2, ("ann", "bob")[n % 2], "served"] for n in range(16)]
+    assert server.get() == (200, "2 were told")
+    assert news.wait_for(2) == ["/", "/"]
+    assert is_calm(server), server.log
