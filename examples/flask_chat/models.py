@@ -2,9 +2,11 @@
 
 # No annotations from __future__: SQLAlchemy evaluates those of the columns, on Python 3.9 as well.
 
+import json
 import re
 import time
 import unicodedata
+from collections.abc import Iterable
 from typing import Any, Optional, Union
 
 from flask_login import UserMixin
@@ -13,7 +15,8 @@ from sqlalchemy import ColumnElement, ForeignKey, Index, UniqueConstraint, func,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.security import check_password_hash, generate_password_hash
 
-PAGE = 50  # messages that are read at once
+PAGE = 50  # messages that are read at once, at most
+PAGE_BYTES = 48 * 1024  # of those together, as JSON; the longest fits, whatever is in it
 
 
 class Base(DeclarativeBase):
@@ -126,6 +129,8 @@ def history(
 ) -> dict[str, Any]:
     """The newest messages that a user sees in a place, in order, and whether there are older ones.
 
+    Fewer if they are long: all of them are one answer, and what the WebSocket carries has a limit.
+
     Args:
         before, after: Count only those between messages of these ids.
     """
@@ -135,8 +140,20 @@ def history(
     if after is not None:
         query = query.where(Message.id > after)
     found = db.session.scalars(query.limit(PAGE + 1)).all()
-    newest = [message.packed() for message in found[:PAGE]]
-    return {"messages": newest[::-1], "more": len(found) > PAGE}
+    newest = fitting((message.packed() for message in found[:PAGE]), PAGE_BYTES)
+    return {"messages": newest[::-1], "more": len(found) > len(newest)}
+
+
+def fitting(items: Iterable[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
+    """As many of the first as take no more than so many bytes as JSON."""
+    fit: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        size += len(json.dumps(item)) + 2  # and a comma
+        if size > max_bytes:
+            break
+        fit.append(item)
+    return fit
 
 
 def message_with_key(sender: str, key: str) -> Optional[Message]:

@@ -325,6 +325,23 @@ def test_a_message_that_is_refused_says_so_and_can_be_sent_again(
     ann.wait_messages(*said)
 
 
+def test_a_fault_of_the_server_is_said_in_plain_words(
+    chromium: Chrome, chat: Example, tmp_path: Path
+) -> None:
+    ann = signed_up(chromium, chat, "ann")
+    with opened(tmp_path) as database:
+        database.execute("alter table message rename to mislaid")
+    ann.run("location.hash = 'in=@ann'")
+    ann.wait_text("#banner", "Something went wrong at the server.")
+    ann.say("hello")
+    ann.wait_text("#messages .failed", "Not sent. Something went wrong at the server.")
+    with opened(tmp_path) as database:
+        database.execute("alter table mislaid rename to message")
+    ann.click("#messages .failed button")
+    ann.wait_confirmed()
+    assert [error for error in ann.errors() if "Uncaught" in error] == []
+
+
 def test_a_page_of_another_origin_is_refused(chromium: Chrome, chat: Example) -> None:
     ann = signed_up(chromium, chat, "ann")
     assert ann.opens(chat.url_for("ann") + "ws") is True

@@ -263,6 +263,18 @@ def test_the_history_comes_in_pages(app: Flask, make_page: MakePage) -> None:
     assert ann.call("history", {**LOBBY, "after": ids[5]})["more"] is True
 
 
+def test_the_longest_messages_come_in_shorter_pages(app: Flask, make_page: MakePage) -> None:
+    ann = make_page(user(app, "ann"))
+    said = [say(ann, "\N{GRINNING FACE}" * 2000, key=str(number)) for number in range(50)]
+    page = ann.call("history", LOBBY)
+    read = page["messages"]
+    assert read == said[-len(read) :]
+    while page["more"]:
+        page = ann.call("history", {**LOBBY, "before": read[0]["id"]})
+        read = page["messages"] + read
+    assert read == said
+
+
 def test_private_messages_are_for_two(app: Flask, make_page: MakePage) -> None:
     heard = Recorder()
     ann, bob = (make_page(user(app, name)) for name in ("ann", "bob"))

@@ -17,6 +17,7 @@ const side = new Side(me);
 const typing = new Typing();
 const clock = new ServerClock(client);
 const text = byId("text");
+const banner = byId("banner");
 const drafts = new Map(); // place -> what was written there and not sent
 const unsent = new Map(); // key -> message of ours that the server has not confirmed
 let place = "";
@@ -31,14 +32,19 @@ const PROBLEMS = {
   [WSE_ERROR.CONNECTION_NOT_READY]: "There is no connection at the moment.",
   [WSE_ERROR.RP_TIMEOUT]: "The server takes too long to answer.",
 };
-const wordsFor = (error) => PROBLEMS[error.code] ?? error.message;
 const isReady = () => client.status === WSE_STATUS.READY;
 const isLost = ({ code }) =>
   code === WSE_ERROR.RP_DISCONNECT || code === WSE_ERROR.CONNECTION_NOT_READY;
 
-/** For calls that are made again when the server is back. */
-function unlessLost(error) {
-  if (!isLost(error)) throw error;
+/** What to tell the user. The words of other errors are for whoever looks after the page. */
+function wordsFor(error) {
+  if (!(error.code in PROBLEMS)) console.error(error);
+  return PROBLEMS[error.code] ?? "Something went wrong at the server.";
+}
+
+/** Says what went wrong, unless it is tried again anyway when the server is back. */
+function complain(error) {
+  if (!isLost(error)) banner.textContent = wordsFor(error);
 }
 
 // Where we are
@@ -54,7 +60,7 @@ function go(where) {
   for (const message of unsent.values()) showUnsent(message);
   side.forget(place);
   side.show(place);
-  if (isReady()) read().catch(unlessLost);
+  if (isReady()) read().catch(complain);
   // Where there is no keyboard, one would come up and hide half of the page.
   (matchMedia("(pointer: fine)").matches ? text : byId("title")).focus();
 }
@@ -85,7 +91,7 @@ byId("skip").addEventListener("click", (event) => {
   text.focus();
 });
 addEventListener("hashchange", () => go(placeInUrl()));
-byId("earlier").addEventListener("click", () => readEarlier().catch(unlessLost));
+byId("earlier").addEventListener("click", () => readEarlier().catch(complain));
 document.addEventListener("visibilitychange", () => document.hidden || look());
 
 /** What is shown has been seen. */
@@ -227,15 +233,15 @@ function itemOfPage(sees, index) {
 
 // The link
 
-const banner = byId("banner");
+const BACK = "You are connected again.";
 let wasLost = false;
 let lastReason = "";
 
 client.when.closed((code, reason) => (lastReason = reason));
 client.when.updated((status) => {
   if (status === WSE_STATUS.READY) {
-    banner.textContent = wasLost ? "You are connected again." : "";
-    setTimeout(() => isReady() && (banner.textContent = ""), 3000);
+    banner.textContent = wasLost ? BACK : "";
+    setTimeout(() => banner.textContent === BACK && (banner.textContent = ""), 3000);
   } else {
     clock.stop();
   }
@@ -262,8 +268,8 @@ function giveUp() {
 
 client.when.ready((name) => {
   if (name !== me) return location.reload(); // somebody else has logged in, in another tab
-  read().catch(unlessLost);
-  clock.set().catch(unlessLost);
+  read().catch(complain);
+  clock.set().catch(complain);
   deliver();
 });
 
