@@ -11,12 +11,22 @@ from typing import Any, Optional, Union
 
 from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ColumnElement, ForeignKey, Index, UniqueConstraint, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    case,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.security import check_password_hash, generate_password_hash
 
 PAGE = 50  # messages that are read at once, at most
 PAGE_BYTES = 48 * 1024  # of those together, as JSON; the longest fits, whatever is in it
+MAX_NAMES = 500  # that are read at once
 
 
 class Base(DeclarativeBase):
@@ -111,7 +121,16 @@ def clean_name(text: str) -> Optional[str]:
 
 
 def names_of(model: Union[type[User], type[Room]]) -> list[str]:
-    return list(db.session.scalars(select(model.name).order_by(model.name)))
+    """The first in the alphabet, up to MAX_NAMES."""
+    return list(db.session.scalars(select(model.name).order_by(model.name).limit(MAX_NAMES)))
+
+
+def partners(me: str) -> list[str]:
+    """With whom a user has private conversations, up to MAX_NAMES; the latest come first."""
+    other = case((Message.sender == me, Message.recipient), else_=Message.sender)
+    private = Message.recipient.is_not(None) & ((Message.sender == me) | (Message.recipient == me))
+    query = select(other).where(private).group_by(other).order_by(func.max(Message.id).desc())
+    return list(db.session.scalars(query.limit(MAX_NAMES)))
 
 
 def messages_in(place: str, me: str) -> ColumnElement[bool]:

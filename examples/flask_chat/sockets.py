@@ -28,6 +28,7 @@ from .models import Message, Room, User, db
 MAX_TEXT = 2000  # characters of a message
 MAX_KEY = 64  # characters; pages make shorter ones
 MAX_ROOMS = 100
+MAX_PEOPLE_BYTES = 16 * 1024  # of the list that a page begins with: some hundred people
 TYPING_PAUSE = 1.0  # s from one sign of a page to the next that is passed on
 ANSWER_TIMEOUT = 3.0  # s for a page to say what it sees
 
@@ -96,12 +97,15 @@ def presence(name: str) -> dict[str, Any]:
 
 
 def state_for(me: str) -> dict[str, Any]:
-    """What a page has to know before anything else."""
-    return {
-        "rooms": models.names_of(Room),
-        "people": [presence(name) for name in models.names_of(User)],
-        "unseen": models.unseen(me),
-    }
+    """What a page has to know before anything else.
+
+    Of too many users it is told those who matter most to it. The others come when they log in.
+    """
+    names = [me, *wse.clients, *models.partners(me), *models.names_of(User)]
+    people = models.fitting(map(presence, dict.fromkeys(names)), MAX_PEOPLE_BYTES)
+    places = {f"@{person['name']}" for person in people}
+    unseen = {place: count for place, count in models.unseen(me).items() if place in places}
+    return {"rooms": models.names_of(Room), "people": people, "unseen": unseen}
 
 
 def log_out(name: str, login_id: str) -> None:

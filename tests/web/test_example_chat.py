@@ -23,6 +23,7 @@ pytest.importorskip("flask_login", reason="needs Flask-Login")
 pytest.importorskip("flask_sqlalchemy", reason="needs Flask-SQLAlchemy")
 
 from examples.flask_chat import create_app
+from examples.flask_chat.models import Message, Room, User, db
 
 PASSWORD = "correct horse"
 LOBBY = {"place": "lobby"}
@@ -186,6 +187,31 @@ def test_a_page_is_told_everything_when_it_comes(app: Flask, make_page: MakePage
     assert told["rooms"] == ["lobby", "tea"]
     assert told["people"][1] == {"name": "bob", "devices": 1, "away": 0}
     assert told["unseen"] == {"@bob": 2}
+
+
+def test_of_too_many_users_a_page_is_told_the_most_important(
+    app: Flask, make_page: MakePage
+) -> None:
+    longest = "\U00020000"  # a letter that JSON takes twelve bytes for
+    with app.app_context():
+        crowd = [f"{number:05}".ljust(20, longest) for number in range(1500)]
+        rooms = [f"{number:03}".ljust(20, longest) for number in range(99)]
+        db.session.add_all([User(name=name, password_hash="") for name in crowd])
+        db.session.add_all([Room(name=name) for name in rooms])
+        db.session.add_all(
+            [Message(sender=name, recipient="ann", key="1", text="hi") for name in crowd]
+        )
+        db.session.commit()
+    bob, state, heard = make_page(user(app, "zoe")), Recorder(), Recorder()
+    browser = user(app, "ann")
+    say(bob, "psst", "@ann")
+    make_page(browser, state=state, presence=heard)
+    [told] = state.wait_for(1)
+    names = [person["name"] for person in told["people"]]
+    assert names[:3] == ["ann", "zoe", crowd[-1]]
+    assert len(told["rooms"]) == 100
+    assert set(told["unseen"]) == {f"@{name}" for name in names[1:]}
+    heard.wait_until(lambda items: {"name": "ann", "devices": 1, "away": 0} in items)
 
 
 def test_logging_out_ends_the_pages_of_that_browser(app: Flask, make_page: MakePage) -> None:
