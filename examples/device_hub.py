@@ -31,9 +31,8 @@ def identify(auth: AuthRequest) -> None:
 def make_server(host: str, port: int) -> WseServer:
     server = WseServer(identify, host=host, port=port)
 
-    @server.when.joined
-    def joined(client: WseIdentity, meta: dict[str, Any]) -> None:
-        show(f"{client.cid} is here")
+    # Not joined: a device that is started again takes the place of the connection that it has lost.
+    server.when.connected(lambda conn: show(f"{conn.cid} is here"))
 
     @server.when.left
     def left(client: WseIdentity, code: int, reason: str) -> None:

@@ -416,6 +416,19 @@ def test_hub_says_who_is_away_and_waits_for_its_answer(hub: Program) -> None:
         kitchen.prints_at_last("READY")
 
 
+def test_hub_says_that_a_device_is_here_again(hub: Program) -> None:
+    url = hub.url()
+    with FaultProxy(url) as proxy, device(proxy.url, interval=3600.0):
+        hub.prints("kitchen is here")
+        proxy.refuse()
+        proxy.cut()
+        hub.prints("kitchen is away")
+        with device(url, interval=3600.0) as restarted:
+            hub.prints("kitchen is here")
+            restarted.interrupt()
+            hub.prints("kitchen is gone")
+
+
 def test_device_publishes_what_happens_and_what_it_reads(hub: Program) -> None:
     with device(hub.url(), interval=0.1) as kitchen:
         reading = 'kitchen reads {"light": …, "lamp": false, "pressed": false}'

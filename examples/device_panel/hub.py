@@ -22,7 +22,6 @@ from wse_sync import (
     WseConnection,
     WseConnectionError,
     WseError,
-    WseIdentity,
     WseServer,
     WseTimeoutError,
     challenges,
@@ -38,19 +37,9 @@ class Device:
     """What the panel knows of a device."""
 
     name: str
-    state: str = "gone"  # or "here", or "away": it has lost its link, and may come back
     lamp: bool = False
     pressed_at: float | None = None  # s since 1970, here and below
     readings: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=KEPT))
-
-    def facts(self) -> dict[str, Any]:
-        """All but the readings."""
-        return {
-            "name": self.name,
-            "state": self.state,
-            "lamp": self.lamp,
-            "pressed_at": self.pressed_at,
-        }
 
 
 def identify_page(auth: AuthRequest) -> None:
@@ -92,10 +81,12 @@ class Hub:
         self.devices.use_challenge(lambda auth: challenges.quest())
         self.devices.channel.on("reading", self._reading)
         self.devices.channel.on("pressed", self._pressed)
-        self.devices.when.joined(self._joined)
-        self.devices.when.left(lambda client, code, reason: self._note(client.cid, state="gone"))
-        self.devices.when.suspended(lambda conn: self._note(conn.cid, state="away"))
-        self.devices.when.resumed(lambda conn: self._note(conn.cid, state="here"))
+        # Not joined and left: a device that was started again takes the place of the connection
+        # that it has lost, and is the same client all the time.
+        self.devices.when.connected(self._tell_state)
+        self.devices.when.disconnected(self._tell_state)
+        self.devices.when.suspended(self._tell_state)
+        self.devices.when.resumed(self._tell_state)
 
     # Devices
 
@@ -114,8 +105,8 @@ class Hub:
         file = self._secrets / name
         return file.read_text().strip() if file.is_file() else None
 
-    def _joined(self, client: WseIdentity, meta: dict[str, Any]) -> None:
-        self._note(client.cid, state="here")
+    def _tell_state(self, conn: WseConnection, *_: Any) -> None:
+        self._note(conn.cid)
 
     def _reading(self, conn: WseConnection, values: dict[str, Any]) -> None:
         at, light = time.time(), float(values["light"])
@@ -123,7 +114,7 @@ class Hub:
             device = self._device(conn.cid)
             device.readings.append((at, light))
             device.lamp = bool(values["lamp"])
-            self.pages.broadcast("reading", {**device.facts(), "at": at, "light": light})
+            self.pages.broadcast("reading", {**self._facts(device), "at": at, "light": light})
 
     def _pressed(self, conn: WseConnection, values: dict[str, Any]) -> None:
         self._note(conn.cid, pressed_at=time.time())
@@ -137,14 +128,34 @@ class Hub:
             device = self._device(name)
             for what, value in changes.items():
                 setattr(device, what, value)
-            self.pages.broadcast("device", device.facts())
+            self.pages.broadcast("device", self._facts(device))
+
+    def _facts(self, device: Device) -> dict[str, Any]:
+        """All that is known of a device but the readings."""
+        return {
+            "name": device.name,
+            "state": self._state_of(device.name),
+            "lamp": device.lamp,
+            "pressed_at": device.pressed_at,
+        }
+
+    def _state_of(self, name: str) -> str:
+        """ "here", "gone", or "away": it has lost its link, and may come back."""
+        states = [conn.state for conn in self._conns_of(name)]
+        if not states:
+            return "gone"
+        return "here" if "open" in states else "away"
+
+    def _conns_of(self, name: str) -> list[WseConnection]:
+        client = self.devices.clients.get(name)
+        return [] if client is None else [*client.conns.values()]
 
     # Pages
 
     def _page_connected(self, page: WseConnection) -> None:
         with self._telling:
             everything = [
-                {**device.facts(), "readings": list(device.readings)}
+                {**self._facts(device), "readings": list(device.readings)}
                 for device in self._devices.values()
             ]
             with suppress(WseConnectionError):  # it has just gone
@@ -156,10 +167,9 @@ class Hub:
         The page waits for the device: a call inside a call.
         """
         name = wanted["device"]
-        client = self.devices.clients.get(name)
-        conns = [] if client is None else [*client.conns.values()]
         # Not while its link is away: the call would wait, and light the lamp when nobody is there.
-        if not conns or conns[0].state != "open":
+        conns = [conn for conn in self._conns_of(name) if conn.state == "open"]
+        if not conns:
             raise WseError("panel.away")
         try:
             lamp = bool(conns[0].call("led", bool(wanted["on"]), timeout=SWITCH_TIMEOUT))

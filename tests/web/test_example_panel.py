@@ -170,6 +170,27 @@ def test_a_device_that_is_away_is_not_called(
         kitchen.disconnect()
 
 
+def test_a_device_that_is_started_again_is_there_at_once(
+    url: str, make_device: MakeDevice, make_page: MakePage
+) -> None:
+    heard, snapshot = Recorder(), Recorder()
+    page = make_page(device=heard)
+    with FaultProxy(url) as proxy:
+        killed = make_device(address=f"{proxy.url}devices", reconnect=True, backoff=QUICK)
+        proxy.refuse()
+        proxy.cut()
+        heard.wait_until(lambda items: items and items[-1]["state"] == "away")
+        kitchen = make_device(reconnect=True)  # without the session of the one before
+        heard.wait_until(lambda items: items[-1]["state"] == "here")
+        kitchen.register("led", bool)
+        assert page.call("switch", {"device": "kitchen", "on": True}) is True
+        make_page(devices=snapshot)
+        assert snapshot.wait_for(1)[0]["devices"][0]["state"] == "here"
+        kitchen.disconnect()
+        heard.wait_until(lambda items: items[-1]["state"] == "gone")
+        killed.disconnect()
+
+
 def test_a_device_that_does_not_answer_is_not_waited_for(
     make_device: MakeDevice, make_page: MakePage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
