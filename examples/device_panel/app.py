@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any, Union
 
 from flask import (
@@ -65,10 +67,14 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
 
 def kept_secret(path: Path, size: int = 32) -> str:
     """A secret of so many random bytes: made the first time, and only its owner may read it."""
-    if not path.exists():
+    if not path.exists() or not path.read_text().strip():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o600)
-        path.write_text(secrets.token_urlsafe(size))
+        # All of it or nothing is kept: half a secret, or none, would let strangers in. With a dot
+        # in its name, the file is not that of a device meanwhile.
+        handle, draft = mkstemp(dir=path.parent, prefix=".")
+        with open(handle, "w") as file:
+            file.write(secrets.token_urlsafe(size))
+        os.replace(draft, path)
     return path.read_text().strip()
 
 

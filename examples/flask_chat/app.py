@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any
 
 from flask import Flask, Response
@@ -63,10 +65,13 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
 
 def kept_secret(path: Path) -> str:
     """A secret that outlives the process, or everybody would be logged out by a restart."""
-    if not path.exists():
+    if not path.exists() or not path.read_text():
         path.parent.mkdir(exist_ok=True)
-        path.touch(0o600)
-        path.write_text(secrets.token_hex(32))
+        # All of it or nothing is kept: with half a secret, others could make up cookies.
+        handle, draft = mkstemp(dir=path.parent)  # which only its owner may read
+        with open(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        os.replace(draft, path)
     return path.read_text()
 
 

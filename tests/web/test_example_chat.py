@@ -149,10 +149,14 @@ def test_pages_run_no_script_but_those_of_this_server(app: Flask) -> None:
 def test_a_secret_that_nobody_has_set_is_kept(tmp_path: Path) -> None:
     from examples.flask_chat.app import kept_secret
 
-    secret = kept_secret(tmp_path / "instance" / "secret_key")
+    path = tmp_path / "instance" / "secret_key"
+    secret = kept_secret(path)
     assert len(secret) == 64
-    assert kept_secret(tmp_path / "instance" / "secret_key") == secret
-    assert (tmp_path / "instance" / "secret_key").stat().st_mode & 0o077 == 0
+    assert kept_secret(path) == secret
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_text("")  # as a full disk leaves it
+    assert len(kept_secret(path)) == 64
+    assert list(path.parent.iterdir()) == [path]
 
 
 # Who is here

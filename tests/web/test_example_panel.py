@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -11,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from examples.device_panel import create_app
+from examples.device_panel.app import kept_secret
 from tests.conftest import MakeClient
 from tests.faults import FaultProxy
 from tests.hosts import werkzeug_serving
@@ -95,6 +98,26 @@ def test_pages_are_for_who_knows_the_password(
     with pytest.raises(WsePermissionError):
         make_client(f"{url}/ws").connect()
     make_page()
+
+
+def test_a_secret_is_kept_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "instance" / "password"
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="No space left"):
+            kept_secret(path)
+    assert not path.exists()
+    path.write_text("\n")
+    secret = kept_secret(path, size=9)
+    assert len(secret) == 12
+    assert kept_secret(path) == secret
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_devices_prove_who_they_are(
