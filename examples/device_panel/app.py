@@ -48,6 +48,10 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
     app = Flask(__name__, instance_path=str(HERE / "instance"))
     app.config.update(SESSION_COOKIE_SAMESITE="Lax", DEVICE_SECRETS=f"{app.instance_path}/devices")
     app.config.from_prefixed_env()
+    # Those are text, also if they look like a number, which is JSON and would become one.
+    for name in ("SECRET_KEY", "PASSWORD"):
+        if f"FLASK_{name}" in os.environ:
+            app.config[name] = os.environ[f"FLASK_{name}"]
     app.config.update(settings or {})
     instance = Path(app.instance_path)
     if not app.config["SECRET_KEY"]:

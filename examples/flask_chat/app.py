@@ -49,6 +49,9 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
         MAX_CONTENT_LENGTH=16 * 1024,  # bytes of a form; the WebSocket has limits of its own
     )
     app.config.from_prefixed_env()
+    if "FLASK_SECRET_KEY" in os.environ:
+        # It is text, also if it looks like a number, which is JSON and would become one.
+        app.config["SECRET_KEY"] = os.environ["FLASK_SECRET_KEY"]
     app.config.update(settings or {})
     if not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"] = kept_secret(Path(app.instance_path) / "secret_key")

@@ -159,6 +159,13 @@ def test_a_secret_that_nobody_has_set_is_kept(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_secret_key_of_digits_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_SECRET_KEY", "31415926")
+    app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'chat.db'}"})
+    user(app, "ann")
+    assert app.config["SECRET_KEY"] == "31415926"
+
+
 # Who is here
 
 

@@ -120,6 +120,14 @@ def test_a_secret_is_kept_as_a_whole_or_not_at_all(
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_a_password_of_digits_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_SECRET_KEY", "27182818")
+    monkeypatch.setenv("FLASK_PASSWORD", "31415926.50")
+    app = create_app({"DEVICE_SECRETS": str(tmp_path / "devices")})
+    assert log_in(app.test_client(), "31415926.5") == 200
+    assert log_in(app.test_client(), "31415926.50") == 302
+
+
 def test_devices_prove_who_they_are(
     url: str, tmp_path: Path, make_client: MakeClient, make_device: MakeDevice
 ) -> None:
