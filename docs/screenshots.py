@@ -131,7 +131,8 @@ def enter(browser: Chrome, chat: Example, name: str) -> ChatTab:
 def photograph_panel(browser: Chrome, directory: Path) -> None:
     secrets = directory / "devices"
     secrets.mkdir()
-    settings = {"SECRET_KEY": "x", "PASSWORD": PASSWORD, "DEVICE_SECRETS": str(secrets)}
+    folders = {"DEVICE_SECRETS": str(secrets), "LOGINS": str(directory / "logins")}
+    settings = {"SECRET_KEY": "x", "PASSWORD": PASSWORD, **folders}
     with ExitStack() as stack:
         panel = stack.enter_context(Example("device_panel", settings))
         devices = {}

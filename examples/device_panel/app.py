@@ -24,6 +24,7 @@ from flask import (
 from werkzeug.wrappers import Response
 
 from .hub import Hub
+from .logins import Logins
 
 HERE = Path(__file__).parent
 DEVICES = ("kitchen", "cellar")  # those that the first start makes secrets for
@@ -46,7 +47,11 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
             what is kept in the instance folder.
     """
     app = Flask(__name__, instance_path=str(HERE / "instance"))
-    app.config.update(SESSION_COOKIE_SAMESITE="Lax", DEVICE_SECRETS=f"{app.instance_path}/devices")
+    app.config.update(
+        SESSION_COOKIE_SAMESITE="Lax",
+        DEVICE_SECRETS=f"{app.instance_path}/devices",
+        LOGINS=f"{app.instance_path}/logins",
+    )
     app.config.from_prefixed_env()
     # Those are text, also if they look like a number, which is JSON and would become one.
     for name in ("SECRET_KEY", "PASSWORD"):
@@ -64,7 +69,9 @@ def create_app(settings: dict[str, Any] | None = None) -> Flask:
     if not devices.exists():
         for name in DEVICES:
             kept_secret(devices / name)
-    app.extensions["hub"] = Hub(app, devices)
+    logins = Logins(Path(app.config["LOGINS"]), app.permanent_session_lifetime)
+    app.extensions["logins"] = logins
+    app.extensions["hub"] = Hub(app, devices, logins)
     app.register_blueprint(views)
     return app
 
@@ -101,7 +108,7 @@ def harden(response: Response) -> Response:
 
 @views.get("/")
 def panel() -> Page:
-    if not session.get("may_enter"):
+    if not current_app.extensions["logins"].has(session.get("login")):
         return redirect(url_for(".login"))
     return render_template("panel.html")
 
@@ -111,7 +118,8 @@ def login() -> Page:
     if request.method == "POST":
         given, wanted = request.form["password"], current_app.config["PASSWORD"]
         if hmac.compare_digest(given.encode(), wanted.encode()):
-            session["may_enter"] = True
+            session.clear()  # nothing of a session that somebody else may have prepared
+            session["login"] = current_app.extensions["logins"].begin()
             return redirect(url_for(".panel"))
         flash("That is not the password.")
     return render_template("login.html")
@@ -119,5 +127,7 @@ def login() -> Page:
 
 @views.post("/logout")
 def logout() -> Page:
+    if "login" in session:
+        current_app.extensions["hub"].log_out(session["login"])
     session.clear()
     return redirect(url_for(".login"))

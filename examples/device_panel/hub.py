@@ -28,6 +28,8 @@ from wse_sync import (
 )
 from wse_sync.flask import WseFlask
 
+from .logins import Logins
+
 KEPT = 600  # readings of a device; pages plot the last two minutes
 SWITCH_TIMEOUT = 5.0  # s; somebody looks at a switch and waits
 
@@ -42,30 +44,24 @@ class Device:
     readings: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
-def identify_page(auth: AuthRequest) -> None:
-    """Every page is a device of the same user, so one call tells them all."""
-    if session.get("may_enter"):
-        auth.accept("viewer")
-    else:
-        auth.refuse()
-
-
 class Hub:
     """The devices and their last words.
 
     Args:
         app: Gets two WebSockets: /ws for pages, /devices for devices.
         secrets: A folder with a file for each device: its name, and its secret inside.
+        logins: Those of pages.
     """
 
-    def __init__(self, app: Flask, secrets: Path) -> None:
+    def __init__(self, app: Flask, secrets: Path, logins: Logins) -> None:
         self._secrets = secrets
+        self._logins = logins
         self._devices: dict[str, Device] = {}
         # Held while something changes and is told, or a page is told everything: so every page
         # hears of all changes after what it was told at first, and in their order.
         self._telling = threading.Lock()
 
-        self.pages = WseFlask(app, identify=identify_page, conn_per_user=50)
+        self.pages = WseFlask(app, identify=self._identify_page, conn_per_user=50)
         self.pages.when.connected(self._page_connected)
         self.pages.register("switch", self._switch)
 
@@ -152,14 +148,34 @@ class Hub:
 
     # Pages
 
+    def _identify_page(self, auth: AuthRequest) -> None:
+        """Every page is a device of the same user, so one call tells them all."""
+        if self._logins.has(session.get("login")):
+            auth.accept("viewer")
+        else:
+            auth.refuse()
+
     def _page_connected(self, page: WseConnection) -> None:
         with self._telling:
+            page.data["login"] = session["login"]
+            if not self._logins.has(session["login"]):  # logged out since it was let in
+                page.drop("panel.logged-out")
+                return
             everything = [
                 {**self._facts(device), "readings": list(device.readings)}
                 for device in self._devices.values()
             ]
             with suppress(WseConnectionError):  # it has just gone
                 page.send("devices", {"now": time.time(), "devices": everything})
+
+    def log_out(self, login: str) -> None:
+        """Ends a login, and the pages that were opened with it."""
+        self._logins.end(login)
+        with self._telling:
+            for client in self.pages.clients.values():
+                for page in client.conns.values():
+                    if page.data.get("login") == login:
+                        page.drop("panel.logged-out")
 
     def _switch(self, page: WseConnection, wanted: dict[str, Any]) -> bool:
         """Has a device switch its lamp; returns what the device says of it then.

@@ -32,6 +32,7 @@ def panel(tmp_path: Path) -> Iterator[Example]:
         "SECRET_KEY": "that of the tests",
         "PASSWORD": PASSWORD,
         "DEVICE_SECRETS": str(tmp_path / "devices"),
+        "LOGINS": str(tmp_path / "logins"),
     }
     with Example("device_panel", settings) as example:
         yield example
@@ -92,8 +93,11 @@ def test_the_panel_wants_its_password(chromium: Chrome, panel: Example) -> None:
     tab.wait_text("[role=alert]", "That is not the password.")
     tab.find("#password").send_keys(PASSWORD, Keys.ENTER)
     tab.wait_text("#none", "No device has been here yet.")
+    other = Tab(chromium, panel.url_for("ann"))
+    other.wait_text("#none", "No device has been here yet.")
     tab.click("header button")
     tab.wait(lambda: tab.focused() == "password", "the form")
+    other.wait(lambda: other.texts("#password"), "the form")
     assert tab.errors() == []
 
 

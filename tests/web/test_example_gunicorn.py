@@ -37,6 +37,7 @@ def test_it_serves_pages_and_sockets_and_ends_in_order(
         "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'chat.db'}",
         "FLASK_PASSWORD": PASSWORD,
         "FLASK_DEVICE_SECRETS": str(tmp_path / "devices"),
+        "FLASK_LOGINS": str(tmp_path / "logins"),
     }
     server = gunicorn(app, *arguments, environ=settings)
     browser = Browser(server.url)

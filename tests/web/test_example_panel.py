@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,6 +16,7 @@ from flask.testing import FlaskClient
 
 from examples.device_panel import create_app
 from examples.device_panel.app import kept_secret
+from examples.device_panel.logins import Logins
 from tests.conftest import MakeClient
 from tests.faults import FaultProxy
 from tests.hosts import werkzeug_serving
@@ -29,8 +32,8 @@ MakePage = Callable[..., WseClient]
 
 @pytest.fixture
 def app(tmp_path: Path) -> Flask:
-    folder = str(tmp_path / "devices")
-    return create_app({"SECRET_KEY": "x", "PASSWORD": PASSWORD, "DEVICE_SECRETS": folder})
+    folders = {"DEVICE_SECRETS": f"{tmp_path}/devices", "LOGINS": f"{tmp_path}/logins"}
+    return create_app({"SECRET_KEY": "x", "PASSWORD": PASSWORD, **folders})
 
 
 @pytest.fixture
@@ -64,9 +67,12 @@ def make_device(url: str, tmp_path: Path, make_client: MakeClient) -> MakeDevice
 
 @pytest.fixture
 def make_page(app: Flask, url: str, make_client: MakeClient) -> MakePage:
-    def make_page(**handlers: Callable[[Any], object]) -> WseClient:
-        browser = app.test_client()
-        assert log_in(browser) == 302
+    def make_page(
+        browser: FlaskClient | None = None, **handlers: Callable[[Any], object]
+    ) -> WseClient:
+        if browser is None:
+            browser = app.test_client()
+            assert log_in(browser) == 302
         cookie = browser.get_cookie("session")
         assert cookie is not None
         page = make_client(f"{url}/ws", ws_options={"cookie": f"session={cookie.value}"})
@@ -78,11 +84,15 @@ def make_page(app: Flask, url: str, make_client: MakeClient) -> MakePage:
     return make_page
 
 
-def log_in(browser: FlaskClient, password: str = PASSWORD) -> int:
+def post(browser: FlaskClient, path: str, **form: str) -> int:
     browser.get("/login")
     with browser.session_transaction() as session:
-        form = {"csrf": session["csrf"], "password": password}
-    return browser.post("/login", data=form).status_code
+        token = session["csrf"]
+    return browser.post(path, data={"csrf": token, **form}).status_code
+
+
+def log_in(browser: FlaskClient, password: str = PASSWORD) -> int:
+    return post(browser, "/login", password=password)
 
 
 def test_pages_are_for_who_knows_the_password(
@@ -98,6 +108,37 @@ def test_pages_are_for_who_knows_the_password(
     with pytest.raises(WsePermissionError):
         make_client(f"{url}/ws").connect()
     make_page()
+
+
+def test_logging_out_ends_the_pages_of_that_browser_and_its_cookie(
+    app: Flask, make_page: MakePage
+) -> None:
+    laptop, closed = app.test_client(), Recorder()
+    log_in(laptop)
+    kept = laptop.get_cookie("session")
+    assert kept is not None
+    pages, other = [make_page(laptop), make_page(laptop)], make_page()
+    for page in pages:
+        page.when.closed(closed)
+    post(laptop, "/logout")
+    assert closed.wait_for(2) == [(1000, "panel.logged-out")] * 2
+    laptop.set_cookie("session", kept.value)
+    assert laptop.get("/").location == "/login"
+    with pytest.raises(WsePermissionError):
+        make_page(laptop)
+    with pytest.raises(WseError, match=r"panel\.away"):
+        other.call("switch", {"device": "kitchen", "on": True})
+
+
+def test_logins_outlive_a_restart_but_not_their_time(tmp_path: Path) -> None:
+    lifetime = timedelta(days=31)
+    login = Logins(tmp_path / "logins", lifetime).begin()
+    restarted = Logins(tmp_path / "logins", lifetime)
+    assert restarted.has(login)
+    month_ago = time.time() - 32 * 24 * 60 * 60
+    os.utime(tmp_path / "logins" / login, (month_ago, month_ago))
+    other = restarted.begin()
+    assert (restarted.has(login), restarted.has(other)) == (False, True)
 
 
 def test_a_secret_is_kept_as_a_whole_or_not_at_all(
@@ -123,7 +164,8 @@ def test_a_secret_is_kept_as_a_whole_or_not_at_all(
 def test_a_password_of_digits_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_SECRET_KEY", "27182818")
     monkeypatch.setenv("FLASK_PASSWORD", "31415926.50")
-    app = create_app({"DEVICE_SECRETS": str(tmp_path / "devices")})
+    folders = {"DEVICE_SECRETS": f"{tmp_path}/devices", "LOGINS": f"{tmp_path}/logins"}
+    app = create_app(folders)
     assert log_in(app.test_client(), "31415926.5") == 200
     assert log_in(app.test_client(), "31415926.50") == 302
 

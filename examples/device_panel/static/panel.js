@@ -78,7 +78,8 @@ client.when.updated((status) => {
   };
   banner.textContent = words[status] ?? "";
   document.body.classList.toggle("old", status !== WSE_STATUS.READY);
-  if (status === WSE_STATUS.OFFLINE && lastReason === WSE_REASON.NOT_AUTHORIZED) location.reload();
+  const isLoggedOut = [WSE_REASON.NOT_AUTHORIZED, "panel.logged-out"].includes(lastReason);
+  if (status === WSE_STATUS.OFFLINE && isLoggedOut) location.reload(); // the form comes then
   summarize();
 });
 
