@@ -41,7 +41,12 @@ def identify(auth: AuthRequest) -> None:
         auth.refuse()
 
 
-wse = WseFlask(identify=identify, conn_per_user=8, max_message_bytes=64 * 1024)
+wse = WseFlask(
+    identify=identify,
+    conn_per_user=8,
+    max_message_bytes=64 * 1024,
+    rate_limit=(200, 20.0),  # well above what a page does: each request may take a thread
+)
 
 # Held while something is looked up or written, and told. So every page hears of things in the order
 # in which they happened: the last number of somebody's devices is the true one, and a page that has

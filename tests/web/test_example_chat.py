@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -359,6 +359,15 @@ def test_who_says_too_much_has_to_wait_in_all_tabs(app: Flask, make_page: MakePa
     assert refusal(other, "4") == "chat.too-fast"
     assert say(ann, "3")["text"] == "3"  # again, as it came to nobody's ears the first time
     assert say(bob, "1")["text"] == "1"
+
+
+def test_a_page_that_floods_the_server_is_closed(app: Flask, make_page: MakePage) -> None:
+    ann, closed = make_page(user(app, "ann")), Recorder()
+    ann.when.closed(closed)
+    with suppress(WseError):  # it may be closed already
+        for _ in range(2000):
+            ann.send("typing", "lobby")
+    assert closed.wait_for(1) == [(1008, "wse.rate-limit")]
 
 
 def test_signs_of_typing_reach_those_who_read_there(app: Flask, make_page: MakePage) -> None:
