@@ -125,14 +125,28 @@ def log_out(name: str, login_id: str) -> None:
 # What is said
 
 
+def text_of(value: Any) -> str:
+    """Text as the database takes it: without halves of characters."""
+    if not isinstance(value, str):
+        raise WseError("chat.bad-request")  # not from a page of ours
+    return value.encode(errors="ignore").decode()
+
+
+def id_of(value: Any) -> int | None:
+    """That of a message, if there is one at all."""
+    if value is not None and not (isinstance(value, int) and abs(value) < 2**63):
+        raise WseError("chat.bad-request")
+    return value
+
+
 @wse.channel.on("reading")
-def reading(page: WseConnection, place: str) -> None:
+def reading(page: WseConnection, payload: Any) -> None:
     """The page shows another place, and gets what is said there from now on.
 
     This is a message, since those are handled before the calls that come after them. So what is
     said before this is in the history that the page calls for next, and the rest is sent to it.
     """
-    page.data["place"] = place
+    place = page.data["place"] = text_of(payload)
     if place.startswith("@"):
         models.mark_seen(place, page.cid)
         wse.send(page.cid, "seen", place)
@@ -140,17 +154,19 @@ def reading(page: WseConnection, place: str) -> None:
 
 @wse.register("history")
 def history(page: WseConnection, query: dict[str, Any]) -> dict[str, Any]:
-    return models.history(page.cid, query["place"], query.get("before"), query.get("after"))
+    place, before, after = (query.get(name) for name in ("place", "before", "after"))
+    return models.history(page.cid, text_of(place), id_of(before), id_of(after))
 
 
 @wse.register("say")
-def say(page: WseConnection, wanted: dict[str, str]) -> dict[str, Any]:
+def say(page: WseConnection, wanted: dict[str, Any]) -> dict[str, Any]:
     """Notes a message and passes it on.
 
     A page that lost its link does not know whether it was heard. So it says the same again, with
     the same key, and here that counts once.
     """
-    key, place, text = wanted["key"][:MAX_KEY], wanted["place"], clean_text(wanted["text"])
+    key, place, text = (text_of(wanted.get(name)) for name in ("key", "place", "text"))
+    key, text = key[:MAX_KEY], clean_text(text)
     with telling:
         if not models.is_place(place):
             raise WseError("chat.no-such-place")
@@ -164,8 +180,8 @@ def say(page: WseConnection, wanted: dict[str, str]) -> dict[str, Any]:
 
 
 def clean_text(text: str) -> str:
-    """Without what cannot be shown, such as control characters and halves of characters."""
-    shown = [c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs")]
+    """Without what cannot be shown, such as control characters."""
+    shown = [c for c in text if c == "\n" or unicodedata.category(c) != "Cc"]
     clean = "".join(shown).strip()
     if not clean:
         raise WseError("chat.empty")
@@ -196,8 +212,9 @@ def pass_on(message: Message) -> None:
 
 
 @wse.channel.on("typing")
-def typing(page: WseConnection, place: str) -> None:
+def typing(page: WseConnection, payload: Any) -> None:
     """Passes the sign on. It is forgotten if it comes too often, so it needs no other limit."""
+    place = text_of(payload)
     if monotonic() - page.data.get("typed", -inf) < TYPING_PAUSE:
         return
     page.data["typed"] = monotonic()
@@ -211,9 +228,9 @@ def typing(page: WseConnection, place: str) -> None:
 
 
 @wse.register("add_room")
-def add_room(page: WseConnection, wanted: str) -> str:
+def add_room(page: WseConnection, wanted: Any) -> str:
     """Opens a room, or finds the one that there is; returns its name."""
-    name = models.clean_name(wanted)
+    name = models.clean_name(text_of(wanted))
     if name is None:
         raise WseError("chat.bad-name")
     with telling:

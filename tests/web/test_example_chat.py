@@ -350,6 +350,33 @@ def test_text_is_cleaned_and_limited(app: Flask, make_page: MakePage) -> None:
     assert refusal(ann, "hello", "@nobody") == "chat.no-such-place"
 
 
+@pytest.mark.parametrize(
+    ("procedure", "payload"),
+    [
+        ("history", {"place": {}}),
+        ("history", {**LOBBY, "before": {}}),
+        ("history", {**LOBBY, "after": 2**63}),
+        ("say", {**LOBBY, "key": None, "text": "hello"}),
+        ("say", {**LOBBY, "key": "1", "text": ["hello"]}),
+        ("add_room", {}),
+    ],
+)
+def test_what_no_page_asks_for_does_not_reach_the_database(
+    app: Flask, make_page: MakePage, procedure: str, payload: Any
+) -> None:
+    ann = make_page(user(app, "ann"))
+    with pytest.raises(WseError) as caught:
+        ann.call(procedure, payload)
+    assert caught.value.code == "chat.bad-request"
+
+
+def test_halves_of_characters_do_not_reach_the_database(app: Flask, make_page: MakePage) -> None:
+    ann = make_page(user(app, "ann"))
+    said = say(ann, "hello\udc00", "lobby\ud800", key="\ud800k")
+    assert (said["key"], said["text"]) == ("k", "hello")
+    assert ann.call("history", {"place": "lobby\ud800"})["messages"] == [said]
+
+
 def test_who_says_too_much_has_to_wait_in_all_tabs(app: Flask, make_page: MakePage) -> None:
     app.config["MAX_RATE"] = [3, 60.0]
     browser = user(app, "ann")
