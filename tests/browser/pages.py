@@ -46,6 +46,13 @@ while (walker.nextNode()) {
 return pale;
 """
 
+# Makes a browser of the age of Firefox 118: ARIA is a matter of attributes, and has no properties.
+NO_ARIA_PROPERTIES = """
+for (const name of Object.keys(Element.prototype)) {
+  if (name.startsWith("aria")) delete Element.prototype[name];
+}
+"""
+
 
 class Example:
     """One of the examples, served by `flask run` in a process of its own.
@@ -110,6 +117,11 @@ class Tab:
         """Runs a script in the page."""
         self.browser.switch_to.window(self._handle)
         return self.browser.execute_script(script, *arguments)
+
+    def reload_after(self, script: str) -> None:
+        """Loads the page again; the script runs before those of the page."""
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=script)
+        self.browser.refresh()
 
     def command(self, name: str, **parameters: Any) -> None:
         """A command of Chromium's own."""

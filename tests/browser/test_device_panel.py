@@ -13,7 +13,7 @@ pytest.importorskip("gpiozero", reason="needs gpiozero")
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.pages import Example, Tab, fresh
+from tests.browser.pages import NO_ARIA_PROPERTIES, Example, Tab, fresh
 from tests.faults import FaultProxy
 from tests.test_examples import EXAMPLES, Program
 
@@ -228,3 +228,17 @@ def test_everybody_can_read_and_use_the_pages(
                 page.look(theme, width)
                 assert page.complaints() == [], (theme, width)
     assert tab.find(".switch").accessible_name == "Lamp"
+
+
+def test_screen_readers_of_older_browsers_are_told_the_same(
+    chromium: Chrome, panel: Example, kitchen: Program
+) -> None:
+    tab = Panel(chromium, panel.url_for("ann"))
+    tab.reload_after(NO_ARIA_PROPERTIES)
+    tab.wait(lambda: tab.points() > 1, "readings")
+    assert tab.plot().startswith("Light of kitchen in the last two minutes: ")
+    tab.switch()
+    tab.wait(tab.is_lit, "the lamp is on")
+    tab.switch()
+    tab.wait_dark()
+    assert tab.errors() == []

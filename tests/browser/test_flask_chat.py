@@ -16,7 +16,7 @@ pytest.importorskip("flask_sqlalchemy", reason="needs Flask-SQLAlchemy")
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.pages import ChatTab, Example, Tab, fresh
+from tests.browser.pages import NO_ARIA_PROPERTIES, ChatTab, Example, Tab, fresh
 from tests.faults import FaultProxy
 
 PASSWORD = "correct horse"
@@ -230,6 +230,22 @@ def test_the_clock_of_the_server_ticks(chromium: Chrome, chat: Example) -> None:
     ann.wait(lambda: ann.text("#clock") != first, "the next second")
 
 
+def test_a_clock_that_is_not_answered_complains_to_nobody(chromium: Chrome, chat: Example) -> None:
+    ann = signed_up(chromium, chat, "ann")
+    ann.reload_after(
+        """window.asked = 0; // how often the time was asked for; the page does it every 5 minutes
+        const original = setInterval;
+        window.setInterval = (handler) => original(() => { asked += 1; handler(); }, 500);"""
+    )
+    ann.wait_person("ann (you)", "1 device")
+    for _ in range(3):
+        another_tab(chromium, chat, "ann")
+    ann.wait_text("#banner", "too many places")
+    before = ann.run("return asked")
+    ann.wait(lambda: ann.run("return asked") > before + 1, "a question that nobody answers")
+    assert ann.errors() == []
+
+
 def test_a_killed_server_comes_back_and_nothing_is_missing_or_doubled(
     chromium: Chrome, chat: Example
 ) -> None:
@@ -369,6 +385,22 @@ def test_everybody_can_read_and_use_the_pages(chromium: Chrome, chat: Example) -
         ann.click("#menu")
         assert ann.complaints() == [], theme
         ann.press(Keys.ESCAPE)
+
+
+def test_screen_readers_of_older_browsers_are_told_the_same(
+    chromium: Chrome, chat: Example
+) -> None:
+    ann = signed_up(chromium, chat, "ann")
+    ann.reload_after(NO_ARIA_PROPERTIES)
+    ann.wait_person("ann (you)", "1 device")
+    ann.say("hello")
+    ann.wait_confirmed()
+    assert ann.texts("[aria-current=page]") == ["#\nlobby"]
+    assert ann.texts(".picture[aria-hidden=true]") == ["A"]
+    ann.look("light", 360, 640)
+    ann.click("#menu")
+    assert ann.find("#menu").get_attribute("aria-expanded") == "true"
+    assert ann.errors() == []
 
 
 def test_a_phone_has_a_menu_that_the_keyboard_opens_and_closes(

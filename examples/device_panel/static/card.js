@@ -44,7 +44,7 @@ export class Card {
     this.state = state;
     this.element.dataset.state = state;
     this.find(".state").textContent = STATES[state];
-    if (lamp !== undefined) this.find(".switch").ariaChecked = String(lamp);
+    if (lamp !== undefined) this.find(".switch").setAttribute("aria-checked", lamp);
     if (pressedAt) this.find(".pressed").textContent = clock.format(pressedAt * 1000);
   }
 
@@ -65,7 +65,8 @@ export class Card {
       : "no readings";
     this.find(".range").textContent = words;
     const latest = found ? `, now ${percent(found.latest)}` : "";
-    svg.ariaLabel = `Light of ${this.name} in the last two minutes: ${words}${latest}`;
+    const label = `Light of ${this.name} in the last two minutes: ${words}${latest}`;
+    svg.setAttribute("aria-label", label);
   }
 
   #list() {
@@ -82,15 +83,16 @@ export class Card {
   /** Waits for the device: the switch shows what the lamp does, not what was wished for. */
   async #switch(toggle) {
     const button = this.find(".switch");
-    if (button.ariaBusy === "true") return;
-    button.ariaBusy = "true";
+    if (button.getAttribute("aria-busy") === "true") return;
+    button.setAttribute("aria-busy", "true");
     this.find(".problem").textContent = "";
     try {
-      button.ariaChecked = String(await toggle(button.ariaChecked !== "true"));
+      const isLit = button.getAttribute("aria-checked") === "true";
+      button.setAttribute("aria-checked", await toggle(!isLit));
     } catch (error) {
       this.find(".problem").textContent = PROBLEMS[error.code] ?? error.message;
     } finally {
-      button.ariaBusy = "false";
+      button.setAttribute("aria-busy", "false");
     }
   }
 }

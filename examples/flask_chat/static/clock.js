@@ -12,7 +12,7 @@ export class ServerClock {
 
   constructor(client) {
     this.#client = client;
-    setInterval(() => this.set(), EVERY);
+    setInterval(() => this.set().catch(() => {}), EVERY); // the next answer will do
   }
 
   /** Asks for the time. */

@@ -51,14 +51,14 @@ export class MessageLog {
 
   /** Adds a page of the history. A screen reader is not to read all of it. */
   addPage(messages, more) {
-    this.#box.ariaLive = "off";
+    this.#box.setAttribute("aria-live", "off");
     const [first, height] = [this.first, this.#box.scrollHeight];
     for (const message of messages) this.#put(message);
     if (!first || messages[0]?.id < first) this.#earlier.hidden = !more;
     byId("empty").hidden = this.#entries.length > 0;
     if (this.#atEnd) this.#scrollToEnd();
     else this.#box.scrollTop += this.#box.scrollHeight - height; // what was in sight stays there
-    requestAnimationFrame(() => (this.#box.ariaLive = "polite"));
+    requestAnimationFrame(() => this.#box.setAttribute("aria-live", "polite"));
   }
 
   /** Adds a message that came just now, or one of ours that is on its way. */
@@ -140,7 +140,7 @@ function itemFor({ from, text }) {
     "li",
     {},
     make("p", { class: "day" }),
-    make("span", { class: `picture hue${hue}`, text: [...from][0], ariaHidden: "true" }),
+    make("span", { class: `picture hue${hue}`, text: [...from][0], "aria-hidden": "true" }),
     make("p", { class: "head" }, make("b", {}, make("bdi", { text: from })), make("time")),
     make("p", { class: "words", text }),
     make("p", { class: "state" }),

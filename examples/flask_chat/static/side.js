@@ -68,7 +68,8 @@ export class Side {
   }
 
   #room(name) {
-    return this.#item(name, make("span", { class: "sign", text: "#", ariaHidden: "true" }), name);
+    const sign = make("span", { class: "sign", text: "#", "aria-hidden": "true" });
+    return this.#item(name, sign, name);
   }
 
   #person({ name, devices, away }) {
@@ -91,14 +92,14 @@ export class Side {
         make("span", { class: "visually-hidden", text: " new" }),
       );
     }
-    if (place === this.#place) link.ariaCurrent = "page";
+    if (place === this.#place) link.setAttribute("aria-current", "page");
     return make("li", {}, link);
   }
 
   #toggleMenu(open = !document.body.classList.contains("menu-open")) {
     if (open === document.body.classList.contains("menu-open")) return;
     document.body.classList.toggle("menu-open", open);
-    byId("menu").ariaExpanded = String(open);
+    byId("menu").setAttribute("aria-expanded", open);
     byId("main").inert = open;
     if (open) byId("side").querySelector("a")?.focus();
     else byId("menu").focus();
