@@ -22,6 +22,40 @@ from tests.faults import FaultProxy
 PASSWORD = "correct horse"
 MAX_MESSAGES = 10  # of a user, within an hour
 
+# Has the page show 400 messages, and 800 more while somebody reads older ones.
+LONG_TALK = """
+const done = arguments[0];
+(async () => {
+  const { MessageLog } = await import("/static/log.js");
+  const [talk, box] = [new MessageLog(), document.getElementById("log")];
+  const items = () => [...document.querySelectorAll("#messages li")];
+  const message = (id) => ({ id, key: `${id}`, from: "bob", text: `number ${id}`, at: id });
+  const scrollTo = (top) => new Promise((resolve) => {
+    box.addEventListener("scroll", resolve, { once: true });
+    box.scrollTop = top;
+  });
+  const frame = () => new Promise(requestAnimationFrame);
+  const found = {};
+
+  talk.clear();
+  talk.addPage([...Array(400).keys()].map((index) => message(index + 1)), false);
+  await frame(); // in which the new log hears how large the box is, and goes to the end
+  await frame();
+  await scrollTo(box.scrollTop - 2000);
+  const item = items()[350];
+  const { top } = item.getBoundingClientRect();
+  for (let id = 401; id <= 1200; id++) talk.add(message(id), false);
+  await frame();
+  await frame();
+  found["moved"] = Math.round((item.getBoundingClientRect().top - top) / 10); // not a few pixels
+  found["messages while reading"] = items().length;
+  await scrollTo(box.scrollHeight);
+  talk.add(message(1201), false);
+  found["messages at the end"] = items().length;
+  return found;
+})().then(done, (error) => done(String(error)));
+"""
+
 
 @pytest.fixture
 def chromium(browser: Chrome) -> Iterator[Chrome]:
@@ -202,6 +236,16 @@ def test_earlier_messages_come_when_they_are_asked_for(
         if count < 120:
             ann.find("#earlier").send_keys(Keys.ENTER)
     ann.wait(lambda: not ann.find("#earlier").is_displayed(), "there are no more")
+    assert ann.errors() == []
+
+
+def test_a_page_does_not_grow_without_end_while_older_messages_are_read(
+    chromium: Chrome, chat: Example
+) -> None:
+    ann = signed_up(chromium, chat, "ann")
+    ann.wait_text("#empty", "Nobody has said anything here yet.")  # the page's own log is at rest
+    found = chromium.execute_async_script(LONG_TALK)
+    assert found == {"moved": 0, "messages while reading": 1000, "messages at the end": 500}
     assert ann.errors() == []
 
 

@@ -3,6 +3,7 @@
 import { byId, make } from "./page.js";
 
 const MOST = 500; // messages; older ones are fetched again when they are asked for
+const STEP = 50; // of those that are let go of at once, since the page is laid out anew each time
 const TOGETHER = 300; // s between messages of a user that stand together
 const NEAR = 40; // px from the end that still count as the end
 const HUES = 6;
@@ -114,11 +115,15 @@ export class MessageLog {
     item.classList.toggle("follows", follows && !isNewDay);
   }
 
+  /** Lets go of the oldest. Who is reading older ones keeps more, but not without end. */
   #trim() {
-    if (!this.#atEnd || this.#entries.length <= MOST) return;
-    this.#entries.shift().item.remove();
+    const surplus = this.#entries.length - (this.#atEnd ? MOST : 2 * MOST);
+    if (surplus < STEP) return;
+    const height = this.#box.scrollHeight;
+    for (const { item } of this.#entries.splice(0, surplus)) item.remove();
     this.#group(0);
     this.#earlier.hidden = false;
+    if (!this.#atEnd) this.#box.scrollTop += this.#box.scrollHeight - height; // as in addPage
   }
 
   #scrolled() {
