@@ -6,13 +6,23 @@ import hmac
 import secrets
 from typing import Union
 
-from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask_login import LoginManager, current_user, login_required, login_user, logout_user
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
-from .models import Login, User, clean_name, db
+from .models import Login, User, clean_name, db, forget_logins
 from .sockets import MAX_TEXT, log_out
 
 MIN_PASSWORD = 8
@@ -90,6 +100,7 @@ def signed_up(name: str | None, password: str) -> User | None:
 def enter(user: User) -> None:
     session.clear()  # nothing of a session that somebody else may have prepared
     session.permanent = True
+    forget_logins(current_app.permanent_session_lifetime.total_seconds())
     login = Login(id=secrets.token_hex(16), name=user.name)
     db.session.add(login)
     db.session.commit()

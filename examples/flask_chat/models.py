@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     UniqueConstraint,
     case,
+    delete,
     func,
     select,
     update,
@@ -60,6 +61,7 @@ class Login(UserMixin, Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(ForeignKey(User.name))
+    at: Mapped[float] = mapped_column(default=time.time)  # s since 1970
 
 
 class Room(Base):
@@ -173,6 +175,12 @@ def fitting(items: Iterable[dict[str, Any]], max_bytes: int) -> list[dict[str, A
             break
         fit.append(item)
     return fit
+
+
+def forget_logins(seconds: float) -> None:
+    """Ends those that are older; who comes back after that long logs in again."""
+    db.session.execute(delete(Login).where(Login.at < time.time() - seconds))
+    db.session.commit()
 
 
 def message_with_key(sender: str, key: str) -> Optional[Message]:

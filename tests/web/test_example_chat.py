@@ -22,8 +22,10 @@ from wse_sync import WSE_STATUS, WseClient, WseError, WsePermissionError
 pytest.importorskip("flask_login", reason="needs Flask-Login")
 pytest.importorskip("flask_sqlalchemy", reason="needs Flask-SQLAlchemy")
 
+from sqlalchemy import select, update
+
 from examples.flask_chat import create_app
-from examples.flask_chat.models import Message, Room, User, db
+from examples.flask_chat.models import Login, Message, Room, User, db
 
 PASSWORD = "correct horse"
 LOBBY = {"place": "lobby"}
@@ -248,6 +250,18 @@ def test_the_cookie_of_a_login_that_is_over_is_worth_nothing(
     assert laptop.get("/").status_code == 302  # to the form
     with pytest.raises(WsePermissionError):
         make_page(laptop)
+
+
+def test_a_login_ends_after_thirty_days(app: Flask) -> None:
+    laptop, phone = user(app, "ann"), app.test_client()
+    with app.app_context():
+        db.session.execute(update(Login).values(at=Login.at - 31 * 24 * 60 * 60))
+        db.session.commit()
+    log_in(phone, "ann")
+    assert laptop.get("/").status_code == 302  # to the form
+    assert 'data-me="ann"' in phone.get("/").text
+    with app.app_context():
+        assert len(db.session.scalars(select(Login)).all()) == 1
 
 
 # What is said
