@@ -45,7 +45,7 @@ const MAX_SIZE = 2 ** 23
 
 /** @typedef {(...values: any[]) => any} Handler */
 
-/** Something failed; `code` says what. */
+/** `code` says what failed. */
 export class WseError extends Error {
 	name = "WseError"
 
