@@ -136,7 +136,7 @@ class Tab:
         """What can be seen of every such element."""
         found: list[str] = self.run(
             """return [...document.querySelectorAll(arguments[0])]
-                .map((element) => element.innerText.trim())""",
+                .map((element) => element.checkVisibility() ? element.innerText.trim() : "")""",
             selector,
         )
         return found

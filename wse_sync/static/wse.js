@@ -340,7 +340,7 @@ export class WseClient {
 				lane = lane.filter((item) => !(item.stamp && serve(item)))
 		}
 
-		/** @type {Handler} */
+		/** @param {any} item */
 		async function serve({ type, payload, stamp, era }) {
 			let data
 			try {
