@@ -604,6 +604,10 @@ class Pair:
     ) -> None:
         self.server = server
         self.story = story(server)
+        # Of this user alone: what befalls others may be told later.
+        self._own = Recorder()
+        for name in ("connected", "suspended", "resumed"):
+            getattr(server.when, name)(partial(self._tell, name))
         self.proxy = FaultProxy(server.url)
         options.setdefault("backoff", QUICK)
         self.client = make_client(self.proxy.url, reconnect=True, **options)
@@ -618,17 +622,21 @@ class Pair:
         self.client.disconnect()
         self.proxy.close()
 
+    def _tell(self, name: str, conn: WseConnection) -> None:
+        if conn.cid == "ann":
+            self._own.add(name)
+
     def cut(self, *, reset: bool = False) -> None:
         """Cut the link, let none come after it, and wait until both ends know."""
         self.proxy.refuse()
         self.proxy.cut(reset=reset)
-        self.story.wait_until(lambda items: items[-1:] == ["suspended"])
+        self._own.wait_until(lambda items: items[-1:] == ["suspended"])
         wait_until(lambda: self.client.status == WSE_STATUS.RE_CONNECTING, self.client)
 
     def back(self) -> None:
         """Let links come again, and wait until the session goes on."""
         self.proxy.admit()
-        self.story.wait_until(lambda items: items[-1:] == ["resumed"])
+        self._own.wait_until(lambda items: items[-1:] == ["resumed"])
         wait_until(lambda: self.client.status == WSE_STATUS.READY, self.client)
 
 

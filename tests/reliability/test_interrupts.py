@@ -347,7 +347,7 @@ def test_drop_can_be_interrupted_at_every_step_and_asked_for_again(
         wait_until(lambda: not server.clients, "the user has left")
         if not interrupted:
             break
-    assert step > 5
+    assert step > 2  # more, if it has to wait
 
 
 @pytest.mark.parametrize("decision", ["accept", "refuse"])
@@ -376,4 +376,4 @@ def test_a_decision_can_be_interrupted_at_every_step_and_taken_again(
         wait_until(lambda: not server.links(), "it is gone")
         if not interrupted:
             break
-    assert step > 3
+    assert step > 2  # more, if it has to wait
