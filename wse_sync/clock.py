@@ -2,9 +2,8 @@
 
 Everything here goes by ``clock.monotonic()``. Until the first :func:`advance` that is
 :func:`time.monotonic` itself, so it costs nothing; :mod:`wse_sync.testing` is who advances it. Time
-is that of the process, and never goes back: every server and client in it sees the same. The child
-of a fork goes on from where its parent was. It is never held: what a call or a wait in a test may
-take ends it there, too.
+is that of the process, never stands still and never goes back: every server and client in it sees
+the same. The child of a fork goes on from where its parent was.
 
 What follows it: the timers of the loop (heartbeat, limits of calls, of authentication, of attempts
 to connect and of goodbyes, windows of sessions, ends of logins, acknowledgements), and what waits
