@@ -100,7 +100,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 # The own thread serves
 
 
-def test_a_call_is_served_by_the_thread_that_read_it(desk: Desk) -> None:
+def test_a_call_is_served_by_the_thread_that_read_it(desk: Desk, blind: None) -> None:
     served: list[object] = []
     desk.turn.serve(lambda: served.append(threading.current_thread()))
     assert served == [threading.current_thread()]
@@ -108,7 +108,7 @@ def test_a_call_is_served_by_the_thread_that_read_it(desk: Desk) -> None:
 
 
 def test_20_a_call_that_raises_is_logged_and_the_own_thread_goes_on(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: Desk, blind: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise SystemExit("no")
