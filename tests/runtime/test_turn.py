@@ -581,6 +581,7 @@ class Looks:
     def __init__(self) -> None:
         self._events: queue.Queue[bool] = queue.Queue()
         self._waits = Recorder()
+        self._looks = 0
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if not blocking:
@@ -592,11 +593,10 @@ class Looks:
         self._events.put(True)
 
     def look(self) -> None:
-        """Lets the own thread look once; returns when it waits again, or does no more."""
-        before = len(self._waits)
+        """Lets the own thread look once; returns when it has, and waits again."""
+        self._looks += 1
         self._events.put(False)
-        wait_until(lambda: self._events.empty(), "it looks")
-        self._waits.wait_until(lambda waits: len(waits) > before)
+        self._waits.wait_for(self._looks + 1)  # the first is before all looks
 
     def last(self) -> None:
         """The look after which the own thread reads again."""
