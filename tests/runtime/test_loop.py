@@ -350,7 +350,8 @@ def test_the_thread_ends_when_there_is_nothing_to_do_and_starts_again(
         wait_until(lambda: not loop_threads())
 
 
-def test_the_thread_lingers_for_a_busy_program(loop: Loop) -> None:
+def test_the_thread_lingers_for_a_busy_program(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wse_sync.loop._LINGER", FAR)  # however long the test is held up
     run_all(loop)
     threads = loop_threads()
     for _ in range(20):
