@@ -65,6 +65,7 @@ class Loop:
         self._live = 0  # about so many timers; Ctrl-C in the middle of a step leaves it wrong
         self._watched: dict[int, Callable[[], None]] = {}
         self._thread: threading.Thread | None = None
+        self._leaving: set[threading.Thread] = set()  # done, and may still be ending
         self._selector: selectors.BaseSelector | None = None
         self._wake: socket.socket | None = None
         self._wakes_at = 0.0
@@ -137,16 +138,18 @@ class Loop:
         deadline = monotonic() + timeout
         while True:
             with self._lock:
-                thread = self._thread
-                if thread is None or thread is threading.current_thread():
+                self._leaving = {each for each in self._leaving if each.is_alive()}
+                thread = self._thread or next(iter(self._leaving), None)
+                if thread is None or thread is threading.current_thread() or not thread.is_alive():
                     return
                 if self._next_deadline() < math.inf or self._watched:
                     return
-                self._hurry = True
-                self._ensure_awake(0.0)
+                if self._thread is not None:
+                    self._hurry = True
+                    self._ensure_awake(0.0)
             # In slices: others of this process may give it something to do at any time.
             thread.join(min(_SLICE, max(0.0, deadline - monotonic())))
-            if not thread.is_alive() or monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return
 
     def _cancel(self, timer: Timer) -> None:
@@ -237,7 +240,8 @@ class Loop:
         with self._lock:
             if self._heap or self._watched or (monotonic() < time and not self._hurry):
                 return False
-            assert self._wake is not None
+            assert self._wake is not None and self._thread is not None
+            self._leaving = {each for each in self._leaving if each.is_alive()} | {self._thread}
             self._wake.close()
             self._thread = self._selector = self._wake = None
         ours.close()

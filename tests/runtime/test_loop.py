@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -364,6 +365,32 @@ def test_rest_waits_for_the_end_of_an_idle_thread(loop: Loop) -> None:
         run_all(loop)
         loop.rest(PATIENCE)
         assert loop_threads() == []
+
+
+def test_45_rest_waits_for_a_thread_that_has_done_its_work(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has given up its place, and the system holds it up before it ends."""
+    monkeypatch.setattr("wse_sync.loop._LINGER", 0.01)
+    go, end_after = threading.Event(), Loop._end_after
+
+    def end_late(*arguments: Any) -> bool:
+        ends = end_after(*arguments)
+        if ends:
+            wait_event(go)
+        return ends
+
+    monkeypatch.setattr(Loop, "_end_after", end_late)
+    run_all(loop)
+    wait_until(lambda: loop._thread is None)
+    loop.rest(0.01)
+    assert len(loop_threads()) == 1
+    resting = Thread(lambda: loop.rest(PATIENCE))
+    resting.join(0.05)
+    assert resting.is_alive()
+    go.set()
+    resting.result()
+    assert loop_threads() == []
 
 
 def test_rest_does_not_wait_while_there_is_something_to_do(loop: Loop) -> None:
