@@ -108,3 +108,17 @@ def test_who_waits_for_room_is_told_of_the_cut(ends: tuple[MemoryStream, MemoryS
     told.wait_for(1)
     here.unwatch(loop)
     loop.rest(PATIENCE)
+
+
+def test_who_comes_to_wait_for_room_after_the_cut_is_told_at_once(
+    ends: tuple[MemoryStream, MemoryStream],
+) -> None:
+    """The end may come between what was sent last and the wait, from another thread."""
+    here, there = ends
+    assert here.send(b"x" * 20) == 10
+    there.abort()
+    told = Recorder()
+    here.watch(loop, lambda: told.add(None))
+    told.wait_for(1)
+    here.unwatch(loop)
+    loop.rest(PATIENCE)

@@ -84,8 +84,8 @@ class _Pipe:
         with self._changed:
             self._flush = flush
             self._loop = loop
-            room = len(self._bytes) < self._capacity
-        if room:  # it was read before we came to wait for that
+            due = len(self._bytes) < self._capacity or self._cut_for_writer
+        if due:  # it was read, or cut, before we came to wait for that
             loop.call_later(0.0, flush)
 
     def unwatch(self) -> None:
