@@ -127,6 +127,12 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_late_acks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledgements come only because of what was received, never because of the time."""
+    monkeypatch.setattr("wse_sync.core.delivery.ACK_SECONDS", 3600.0)
+
+
+@pytest.fixture
 def endpoints(nothing_left_behind: None) -> Iterator[contextlib.ExitStack]:
     """Everything that the fixtures below make, ended in the reverse order at the end."""
     with contextlib.ExitStack() as stack:

@@ -173,7 +173,7 @@ def test_37_the_connection_tells_how_it_came_back(
 
 
 def test_37_signals_come_in_the_order_of_what_happens(
-    make_server: MakeServer, make_raw_client: MakeRawClient
+    make_server: MakeServer, make_raw_client: MakeRawClient, no_late_acks: None
 ) -> None:
     server = make_server()
     told, go_on = story(server), threading.Event()
@@ -502,7 +502,9 @@ def test_38_a_call_that_was_cancelled_between_the_links_is_not_sent(
 # 39
 
 
-def test_39_a_client_learns_what_became_of_its_frames(make_client: MakeClient) -> None:
+def test_39_a_client_learns_what_became_of_its_frames(
+    make_client: MakeClient, no_late_acks: None
+) -> None:
     with RawPeers() as peers:
         client = make_client(peers.url, reconnect=True, backoff=QUICK, call_timeout=None)
         errors, gate, quick = Recorder(), Gate(), Gate()
@@ -763,7 +765,7 @@ def test_41_a_device_that_returns_before_the_server_noticed_takes_its_session_ba
 
 
 def test_41_the_old_link_is_closed_without_events(
-    make_server: MakeServer, make_raw_client: MakeRawClient
+    make_server: MakeServer, make_raw_client: MakeRawClient, no_late_acks: None
 ) -> None:
     server = make_server()
     told, numbers = story(server), payloads(server)
