@@ -87,8 +87,7 @@ def test_the_window_ends_a_session_with_its_calls(
         pair.server.register("slow", lambda conn, payload: wait_event(go_on))
         pair.client.register("slow", lambda payload: wait_event(go_on))
         calls = [pair.client.submit("slow"), pair.conn.submit("slow", timeout=None)]
-        pair.proxy.refuse()
-        pair.proxy.cut()
+        pair.cut()
         expected = ["joined", "connected", "suspended", *ends(*EXPIRED)]
         assert pair.story.wait_for(5) == expected
         assert pair.conn.state == "closed"
