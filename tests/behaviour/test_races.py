@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Connect, MakeClient, MakeServer, MakeTestServer
 from tests.faults import FaultProxy
-from tests.support import PATIENCE, Recorder, Thread, wait_event, wait_until
+from tests.support import PATIENCE, Recorder, Thread, pass_time, wait_event, wait_until
 from wse_sync import (
     WSE_ERROR,
     WSE_STATUS,
@@ -259,7 +259,7 @@ def test_30_the_end_of_one_life_does_not_fall_into_the_next(
 def test_35_a_link_that_was_reset_is_noticed_also_while_the_reader_waits_for_room(
     make_server: MakeServer, make_client: MakeClient
 ) -> None:
-    server = make_server(ping_interval=0.2, ping_timeout=0.2, max_queue_bytes=50_000)
+    server = make_server(ping_interval=20.0, ping_timeout=20.0, max_queue_bytes=50_000)
     go_on, entered = threading.Event(), threading.Event()
 
     def slow(conn: WseConnection, payload: str) -> None:
@@ -274,6 +274,7 @@ def test_35_a_link_that_was_reset_is_noticed_also_while_the_reader_waits_for_roo
             client.send("news", "x" * 10_000)
         wait_event(entered)
         proxy.cut(reset=True)
+        pass_time(20.0)
         wait_until(lambda: not server.clients, lambda: server.clients)
         assert not go_on.is_set()
         go_on.set()
