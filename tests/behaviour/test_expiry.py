@@ -205,16 +205,24 @@ def test_drop_client_at_any_moment(make_server: MakeServer, make_client: MakeCli
     assert all(counts)
     for name in names:
         server.drop_client(name)
-    wait_until(lambda: not server.clients and len(left) == len(joined), lambda: story)
+
+    def is_over() -> bool:
+        """Whether nobody is there or on his way any more, and all of it has been told."""
+        busy = server.links() or server.clients or len(server.strangers) or server.running()
+        with guard:
+            told = all(each[-1] == "disconnected" for each in story.values())
+        return not busy and told and len(left) == len(joined)
+
+    wait_until(is_over, lambda: story)
     assert sorted(joined.items) == sorted(left.items)
     for told in story.values():
         assert told[0] == "connected"
         assert told[-1] == "disconnected"
         assert told.count("connected") == told.count("disconnected") == 1
         between = told[1:-1]
-        assert between[::2] == ["suspended"] * len(between[::2])
-        assert between[1::2] == ["resumed"] * len(between[1::2])
-    assert len(server.strangers) == 0
+        assert set(between) <= {"suspended", "resumed"}
+        # Whoever is back before his loss was noticed is resumed only.
+        assert ("suspended", "suspended") not in zip(between, between[1:])
 
 
 @pytest.mark.parametrize("state", ["open", "suspended", "waiting for its decision"])
@@ -239,12 +247,13 @@ def test_drop_client_in_every_state(make_test_server: MakeTestServer, state: str
             test.server.drop_client("ann", "enough")
     else:
         client.jump(test.url, meta={}, identity="ann")
-        test.cut()
         other = Thread(lambda: test.connect("ann", {"later": True}))
         (auth,) = requests.wait_for(1)
-        test.server.drop_client("ann", "enough")
-        auth.accept("ann")
-        assert other.result().status == WSE_STATUS.READY
-        assert list(test.server.clients) == ["ann"]
+        with test.unreachable():  # or the first one might be back, and push out the other
+            test.cut(client)
+            test.server.drop_client("ann", "enough")
+            auth.accept("ann")
+            assert other.result().status == WSE_STATUS.READY
+            assert list(test.server.clients) == ["ann"]
     assert (1000, "enough") in gone.wait_until(lambda items: (1000, "enough") in items)
     left.wait_until(lambda items: ("ann", 1000, "enough") in items)
