@@ -102,7 +102,10 @@ def test_37_everything_arrives_once_and_in_order_whatever_happens_to_the_link(
         assert results == [2 * number for number in expected for _ in range(2)]
         assert sorted(ran[0].items) == sorted(ran[1].items) == expected
         assert up.items == down.items == expected
-        assert set(pair.story.items[2:]) == {"suspended", "resumed"}
+        # A link that is over before the server has noticed is taken over without "suspended".
+        told = pair.story.items[2:]
+        assert "resumed" in told
+        assert set(told) <= {"suspended", "resumed"}
 
 
 def test_37_what_is_sent_between_links_waits_at_both_ends(
@@ -361,11 +364,15 @@ def test_37_a_custom_protocol_that_cannot_acknowledge_has_none(
         pair.server.register("slow", gate)
         future = pair.client.submit("slow", timeout=None)
         gate.began.wait_for(1)
+        pair.proxy.refuse()
         pair.proxy.cut()
         error = error_of(future)
         assert error.code == WSE_ERROR.RP_DISCONNECT
         assert error.details["disconnected"][0] in (1005, 1006)
         gate.open()
+        # Not before the server knows: or the user would have been there all the time.
+        pair.story.wait_for(4)
+        pair.proxy.admit()
         told = pair.story.wait_for(6)
         assert "suspended" not in told
         assert told.count("joined") == 2
