@@ -1022,6 +1022,11 @@ def assert_stays_away(client: WseClient, proxy: FaultProxy | None = None) -> Non
     assert client.status == OFFLINE
     assert client.wait(PATIENCE)
     if proxy is not None:
+        # What it has dialed before may still wait to be counted, which comes before this one.
+        proxy.refuse()
+        port = "127.0.0.1", proxy.port
+        with contextlib.suppress(ConnectionError), socket.create_connection(port, PATIENCE) as last:
+            last.recv(1)
         # Whoever would still dial has the chance to, and would be counted.
         before = proxy.accepted
         proxy.admit()
