@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +16,7 @@ import websocket
 
 import wse_sync
 from tests.conftest import Connect, MakeClient, MakeRawClient, MakeServer
+from tests.programs import SAY_INSIDE, Program
 from tests.support import PATIENCE, RawClient, Recorder, Thread, accept_all, wait_event, wait_until
 from wse_sync import (
     WSE_ERROR,
@@ -179,35 +177,30 @@ def test_serve_forever_blocks_until_close(make_client: MakeClient) -> None:
     serving.result()
 
 
-SERVING = """
+SERVING = (
+    SAY_INSIDE
+    + """
 from wse_sync import WseServer
 
 server = WseServer(lambda auth: auth.accept("ann"), port=0)
-server.when.left(lambda client, code, reason: print("left", code, reason, flush=True))
+server.when.left(lambda client, code, reason: print("left", code, reason))
 server.start()
-print(server.url, flush=True)
+print(server.url)
+say_inside("serve_forever", "wait")
 server.serve_forever()
-print("returned", flush=True)
+print("returned")
 """
+)
 
 
 def test_ctrl_c_in_serve_forever_closes_in_order_and_returns() -> None:
-    program = subprocess.Popen(
-        [sys.executable, "-c", SERVING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert program.stdout is not None
-        with RawClient(program.stdout.readline().strip()) as raw:
+    with Program(SERVING) as program:
+        with RawClient(program.line()) as raw:
             raw.login()
-            program.send_signal(signal.SIGINT)
+            assert program.line() == "inside"
+            program.interrupt()
             assert raw.recv_close() == (1012, "wse.by-server")
-        out, err = program.communicate(timeout=PATIENCE)
-    finally:
-        program.kill()
-        program.communicate()
-    assert out.splitlines() == ["left 1012 wse.by-server", "returned"]
-    assert err == ""
-    assert program.returncode == 0
+        assert program.end() == (0, ["left 1012 wse.by-server", "returned"], [])
 
 
 def test_path_limits_where_upgrades_are_taken(
