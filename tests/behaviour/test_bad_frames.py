@@ -232,6 +232,8 @@ class Target:
         assert isinstance(conn, WseConnection)
         assert conn.cid == ("stranger" if phase == WELCOMED else None)
         wait_until(lambda: conn.state == "closed", lambda: conn.state)
+        # So many may wait at the door, and whoever was not let in leaves it last of all.
+        wait_until(lambda: not self.server.stats().strangers, "nobody is left at the door")
         assert len(self.identified) == identified + (phase == WELCOMED)
         assert self.bystander.call("ping", self.frames) == self.frames
 
