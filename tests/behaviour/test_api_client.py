@@ -24,7 +24,8 @@ from wse_sync import (
 )
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
-NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
+# The waits are drawn from all between nothing and this.
+NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 
 
 def conn_of(server: WseServer, cid: str = "ann") -> WseConnection:

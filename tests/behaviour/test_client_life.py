@@ -40,7 +40,8 @@ from wse_sync.life import Life
 from wse_sync.link import Link
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
-NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
+# The waits are drawn from all between nothing and this.
+NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 
 IDLE, CONNECTING, READY = WSE_STATUS.IDLE, WSE_STATUS.CONNECTING, WSE_STATUS.READY
 RE_CONNECTING, OFFLINE = WSE_STATUS.RE_CONNECTING, WSE_STATUS.OFFLINE
