@@ -191,7 +191,8 @@ def test_37_through_every_cut_each_number_arrives_once_and_in_order(
     with contextlib.closing(porter), proxy, told_the_seed(proxy):
         url = proxy.url.replace("ws:", "wss:") if encrypted else proxy.url
         make = partial(make_client, url, reconnect=True, backoff=QUICK, ssl_context=trusting)
-        clients = [make(**OPTIONS) for _ in range(CLIENTS)]
+        # Nobody has a session before the first welcome, so that is worth waiting for.
+        clients = [make(**{**OPTIONS, "ping_timeout": PATIENCE}) for _ in range(CLIENTS)]
         # TLS is the same to what is shown here, and slower.
         _run(server, clients, proxy, max(1, CUTS // 4) if encrypted else CUTS)
 
@@ -208,6 +209,9 @@ def _run(server: WseServer, clients: list[WseClient], proxy: ChaosProxy, cuts: i
         client.challenge(lambda quest: quest)
         client.connect(f"client {number}")
         conns += server.clients[f"client {number}"].conns.values()
+    for client in clients:
+        client.ping_timeout = OPTIONS["ping_timeout"]
+    proxy.cut()  # the links to come are as impatient as that
     began = time.monotonic()
     stop = threading.Event()
     proxy.rage()
