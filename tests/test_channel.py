@@ -422,6 +422,7 @@ def test_a_full_inbox_holds_the_lane_back_and_drops_nothing() -> None:
     channel, deliver = made()
     with channel.listen(max_items=3) as inbox:
         delivering = Thread(lambda: [deliver("x", number) for number in range(10)])
+        wait_until(lambda: repr(inbox) == "<Inbox open, 3 waiting>", inbox)
         delivering.join(A_MOMENT)
         assert delivering.is_alive()
         assert repr(inbox) == "<Inbox open, 3 waiting>"
@@ -434,6 +435,7 @@ def test_whatever_closes_a_full_inbox_lets_the_lane_go_on(end: str) -> None:
     channel, deliver = made()
     with channel.listen(max_items=1) as inbox:
         delivering = Thread(lambda: [deliver("x", number) for number in range(3)])
+        wait_until(lambda: repr(inbox) == "<Inbox open, 1 waiting>", inbox)
         delivering.join(A_MOMENT)
         assert delivering.is_alive()
         if end == "close":
