@@ -44,6 +44,7 @@ from wse_sync import (
     WseValueError,
     clock,
     procedures,
+    testing,
     workers,
 )
 from wse_sync.loop import loop
@@ -518,8 +519,9 @@ def test_a_session_survives_a_cut(test: TestServer) -> None:
         assert status_of(client) == "RE_CONNECTING"
         assert conn.state == "suspended"
         client.send("number", 1)
-    test.advance(1.0)
-    assert status_of(client) == "READY"
+    # An attempt may have failed meanwhile, and the next one is later.
+    test.advance_until(lambda: status_of(client) == "READY")
+    test.settle()
     assert connection_of(test.server) is conn
     assert came.items == [1]
 
@@ -558,6 +560,7 @@ def test_a_link_may_be_cut_amid_a_call(
 
     test.server.register("cut", cut)
     client = test.connect("ann", reconnect=True, backoff=QUICK)
+    test.settle()  # what is told of the login would be before the call
     assert client.call("cut") == "done"
     assert ran.items == [quick]
 
@@ -589,7 +592,7 @@ def test_who_cannot_get_through_tries_again_and_again(test: TestServer) -> None:
     assert status_of(client) == "READY"
     pauses = [later - earlier for earlier, later in zip(tries.items[1:], tries.items[2:])]
     assert len(pauses) >= 60.0 / 4.1
-    assert max(pauses) < 4.1
+    assert max(pauses) < 4.0 + PATIENCE
 
 
 def test_silence_is_noticed_by_both_ends_when_time_has_passed(test: TestServer) -> None:
@@ -605,7 +608,8 @@ def test_silence_is_noticed_by_both_ends_when_time_has_passed(test: TestServer) 
     test.advance(30.0)
     assert status_of(client) == "READY"
     assert len(told) == 4
-    test.advance(10.1)
+    # The second half of the time begins with the ping, which may be late.
+    test.advance(10.0 + PATIENCE)
     assert status_of(client) == "OFFLINE"
     assert told.items[4:] == [("disconnected", 1006, ""), ("left", 1006, "")]
     assert closed.items == [(1006, "")]
@@ -706,7 +710,7 @@ def test_what_is_due_on_the_way_happens_at_its_time(test: TestServer) -> None:
     for delay in (30.0, 10.0, 20.0):
         loop.call_later(delay, lambda: ran.append(clock.monotonic() - begin))
     test.advance(HOUR)
-    assert ran == pytest.approx([10.0, 20.0, 30.0], abs=1.0)
+    assert ran == pytest.approx([10.0, 20.0, 30.0], abs=PATIENCE / 2)
 
 
 def test_a_day_does_no_harm_to_a_healthy_link(test: TestServer) -> None:
@@ -782,7 +786,8 @@ def test_time_does_not_go_back(test: TestServer, seconds: Any) -> None:
 
 
 def test_many_clients_cost_no_more_steps(test: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their hearts beat at about the same time."""
+    """Their hearts beat at about the same time, however slowly they came."""
+    monkeypatch.setattr(testing, "_STEP", PATIENCE)
     for number in range(20):
         test.connect(number + 1)
     steps = Recorder()
@@ -848,6 +853,7 @@ def test_settle_says_what_is_busy(test: TestServer) -> None:
     with blocking(test.server) as begun:
         client.submit("block")
         wait_event(begun)
+        test.advance(0.0, settle=False)  # the reader is done with the call
         with pytest.raises(WseTimeoutError, match="a handler in wse-"):
             test.settle(timeout=0.05)
 
