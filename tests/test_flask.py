@@ -378,7 +378,7 @@ def test_every_handler_runs_in_a_context_of_the_handshake(make_client: MakeClien
         with pytest.raises(WseError):
             client.call("fail")
         (conn,) = wse.clients["ann"].conns.values()
-        conn.arrival.cut()
+        conn.arrival.fail()  # so that the server knows before the client comes back
         wait_until(lambda: conn.links == 1)
         assert tuple(client.call("work")) == HERE
         client.disconnect()
@@ -737,6 +737,7 @@ def test_the_extension_is_busy_while_a_handler_runs() -> None:
     with TestServer(wse) as test:
         answer = test.connect("ann").submit("block")
         wait_event(inside)
+        test.advance(0.0, settle=False)  # the reader is done with the call
         with pytest.raises(WseTimeoutError, match="a handler in"):
             test.settle(0.0)
         go.set()
