@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.conftest import MakeClient
-from tests.support import QUICK, Recorder, wait_until
+from tests.support import QUICK, Recorder, Thread, pass_time, wait_event, wait_until
 from tests.test_flask import serving
 from wse_sync import WSE_STATUS, WseClient, WseError, WsePermissionError
 
@@ -26,6 +26,7 @@ from sqlalchemy import select, update
 
 from examples.flask_chat import create_app
 from examples.flask_chat.models import Login, Message, Room, User, db
+from examples.flask_chat.sockets import ANSWER_TIMEOUT
 
 PASSWORD = "correct horse"
 LOBBY = {"place": "lobby"}
@@ -411,10 +412,13 @@ def test_a_page_that_floods_the_server_is_closed(app: Flask, make_page: MakePage
     assert closed.wait_for(1) == [(1008, "wse.rate-limit")]
 
 
-def test_signs_of_typing_reach_those_who_read_there(app: Flask, make_page: MakePage) -> None:
-    at_bob, at_eve = Recorder(), Recorder()
+def test_signs_of_typing_reach_those_who_read_there(
+    app: Flask, make_page: MakePage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.flask_chat.sockets.TYPING_PAUSE", 3600.0)
+    at_bob, said_to_bob, at_eve = Recorder(), Recorder(), Recorder()
     ann = make_page(user(app, "ann"))
-    make_page(user(app, "bob"), typing=at_bob)
+    make_page(user(app, "bob"), typing=at_bob, said=said_to_bob)
     eve = make_page(user(app, "eve"), typing=at_eve)
     eve.send("reading", "@ann")
     eve.call("clock")
@@ -423,6 +427,7 @@ def test_signs_of_typing_reach_those_who_read_there(app: Flask, make_page: MakeP
     say(ann, "hello")
     ann.send("typing", "@eve")
     assert at_eve.wait_for(1) == [{"name": "ann", "place": "@ann"}]
+    said_to_bob.wait_for(1)
     assert at_bob.items == [{"name": "ann", "place": "lobby"}]
 
 
@@ -443,20 +448,32 @@ def test_rooms_have_a_name_and_a_limit(
 # Calls to pages
 
 
-def test_the_pages_of_a_user_are_asked_and_no_others(
-    app: Flask, make_page: MakePage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("examples.flask_chat.sockets.ANSWER_TIMEOUT", 0.2)
+def test_the_pages_of_a_user_are_asked_and_no_others(app: Flask, make_page: MakePage) -> None:
     browser = user(app, "ann")
     this, silent, broken = (make_page(browser) for _ in range(3))
     bob = make_page(user(app, "bob"))
-    asked = Recorder(result={"width": 1000})
+    asked, begun, done = Recorder(result={"width": 1000}), threading.Event(), threading.Event()
+
+    def describe(_: Any) -> None:
+        begun.set()
+        wait_event(done)
+
+    def open_calls() -> int:
+        """How many answers the server waits for."""
+        conns = app.extensions["wse"].of(app).clients["ann"].conns.values()
+        return sum(len(conn._callers) for conn in conns)
+
     this.register("describe", lambda _: {"width": 400})
-    silent.register("describe", lambda _: threading.Event().wait(0.5))
+    silent.register("describe", describe)
     bob.register("describe", asked)
     assert broken.status is WSE_STATUS.READY  # has no such procedure
-    assert this.call("devices") == [{"width": 400}, None, None]
+    calling = Thread(lambda: this.call("devices"))
+    wait_event(begun)
+    wait_until(lambda: open_calls() == 1, "all others have answered")
+    pass_time(ANSWER_TIMEOUT)
+    assert calling.result() == [{"width": 400}, None, None]
     assert asked.items == []
+    done.set()
 
 
 def test_the_clock_says_the_time_and_its_zone(app: Flask, make_page: MakePage) -> None:
