@@ -94,7 +94,7 @@ def test_a_reader_that_is_too_slow_delays_nobody_and_is_given_up(
 
 
 def test_a_peer_that_is_silent_is_given_up(gunicorn: Serve, make_raw_client: MakeRawClient) -> None:
-    server = gunicorn(APP, *GEVENT, environ={"HEARTBEAT": "0.1"})
+    server = gunicorn(APP, *GEVENT, environ={"HEARTBEAT": "2"})
     make_raw_client(server.ws("/ws")).login("silent")
     server.wait_for_line("silent left: 1006")
 
