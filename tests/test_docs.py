@@ -27,7 +27,7 @@ import wse_sync
 from tests.conftest import MakeClient, MakeServer
 from tests.faults import FaultProxy
 from tests.hosts import werkzeug_serving
-from tests.programs import Program
+from tests.programs import SAY_INSIDE, Program
 from tests.support import PATIENCE, Pair, wait_until
 from wse_sync import (
     WSE_ERROR,
@@ -227,14 +227,18 @@ def test_the_journal_gets_priorities(tmp_path: Path) -> None:
 
 
 def tutorial_server() -> Program:
-    source = (SNIPPETS / "tutorial_server.py").read_text("utf-8")
-    return Program(source.replace("port=8765", "port=0"))
+    source = (SNIPPETS / "tutorial_server.py").read_text("utf-8").replace("port=8765", "port=0")
+    serve = "server.serve_forever()\n"
+    assert source.endswith(f"\n{serve}")
+    inside = f'{SAY_INSIDE}\nsay_inside("serve_forever", "wait")\n{serve}'
+    return Program(source.removesuffix(serve) + inside)
 
 
 def test_the_tutorial_is_true() -> None:
     with tutorial_server() as server:
         *words, url = server.line().split()
         assert words == ["listening", "on"]
+        assert server.line() == "inside"
         text = (SNIPPETS / "tutorial.txt").read_text("utf-8").replace(TUTORIAL_URL, url)
         session = doctest.DocTestParser().get_doctest(text, {}, "tutorial", "tutorial.txt", 0)
         said: list[str] = []

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.conftest import Connect, MakeServer
-from tests.programs import Program
+from tests.programs import SAY_INSIDE, Program
 from tests.support import Recorder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -52,6 +52,7 @@ def raised(function, *arguments):
 
 SERVING = (
     PRELUDE
+    + SAY_INSIDE
     + """
 thread, make, work = sys.argv[1:]
 if thread == "reader":
@@ -73,6 +74,7 @@ def double(conn, number):
 
 
 print(server.start().url)
+say_inside("serve_forever", "wait")
 server.serve_forever()
 """
 )
@@ -109,6 +111,7 @@ def test_what_a_child_of_a_server_does_nobody_notices(
     work, printed = SERVERS_CHILDREN[child]
     with Program(SERVING, thread, make, work) as program:
         client = connect(program.line())
+        assert program.line() == "inside"
         closed, news = Recorder(), Recorder()
         client.when.closed(closed)
         client.channel.on("news", news)
@@ -130,6 +133,7 @@ def test_a_child_that_comes_back_from_a_handler_ends(
     script = SERVING.replace("    work()\n", f"    {end}\n")
     with Program(script, thread, "fork", "") as program:
         client = connect(program.line())
+        assert program.line() == "inside"
         assert client.call("fork") == 0
         assert client.call("double", 2) == 4
         program.terminate()

@@ -326,7 +326,9 @@ def test_a_reader_that_was_replaced_is_nothing_that_runs(
     assert time.monotonic() - began < LONG / 2
 
 
-SERVER = """
+SERVER = (
+    SAY_INSIDE
+    + """
 import signal
 import threading
 
@@ -345,10 +347,12 @@ def slow(conn, value):
 
 
 print(server.start().url)
+say_inside("serve_forever", "wait")
 server.serve_forever()
 print("default", signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 print("threads", [thread.name for thread in threading.enumerate() if thread.name[:3] == "wse"])
 """
+)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -358,6 +362,7 @@ def test_a_signal_ends_serve_forever_when_the_calls_that_run_are_answered(
 ) -> None:
     with Program(SERVER) as program:
         url = program.line()
+        assert program.line() == "inside"
         client = make_client(url)
         closed = Recorder()
         client.when.closed(closed)
