@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import Connect, MakeClient, MakeServer
-from tests.programs import Program
+from tests.programs import SAY_INSIDE, Program
 from tests.support import (
     PATIENCE,
     QUICK,
@@ -139,11 +139,13 @@ def limit(descriptors):
 
 SERVING = (
     DESCRIPTORS
+    + SAY_INSIDE
     + """
 server = WseServer(lambda auth: auth.accept(auth.identity), port=0)
 server.register("double", lambda conn, number: 2 * number)
 server.register("limit", lambda conn, descriptors: limit(descriptors))
 print(server.start().url)
+say_inside("serve_forever", "wait")
 server.serve_forever()
 """
 )
@@ -155,6 +157,7 @@ def test_a_server_without_descriptors_serves_whom_it_has_and_accepts_again(
 ) -> None:
     with Program(SERVING) as program:
         url = program.line()
+        assert program.line() == "inside"
         ann, bob = connect(url, "ann"), make_client(url)
         ann.call("limit", 3)
         joining = Thread(lambda: bob.connect("bob"))
@@ -179,12 +182,23 @@ signal.signal(signal.SIGUSR1, lambda *_: release.set())
 url = sys.argv[1]
 once = WseClient(url)
 patient = WseClient(url, reconnect=True, backoff=Backoff(0.01, 1.0, 0.01))
-limit(3)
-for client in (once, patient):
+
+
+def connect(client):
     try:
-        client.connect("ann", timeout=0.5)
+        client.connect("ann")
     except WseError as error:
         print(error.code, client.status.value)
+
+
+limit(3)
+connect(once)
+trying = threading.Thread(target=connect, args=(patient,))
+trying.start()
+release.wait()
+release.clear()
+patient.disconnect()
+trying.join()
 limit(64)
 print(once.connect("ann"), once.call("double", 2))
 once.disconnect()
@@ -204,10 +218,12 @@ def test_a_client_without_descriptors_says_so_and_goes_on_trying(make_server: Ma
     server.register("double", lambda conn, number: 2 * number)
     server.channel.on("cut", lambda conn, payload: conn.arrival.fail())
     with Program(DIALING, server.url) as program:
-        for end in ("wse.client.ws-error OFFLINE", "wse.client.connection-closed OFFLINE"):
-            said = lines_until(program, end)
-            assert said
-            assert all(NO_DESCRIPTOR in line for line in said)
+        said = lines_until(program, "wse.client.ws-error OFFLINE")
+        assert said
+        said.append(program.line())
+        program.send_signal(signal.SIGUSR1)
+        said += lines_until(program, "wse.client.connection-closed OFFLINE")
+        assert all(NO_DESCRIPTOR in line for line in said)
         assert program.line() == "hello 4"
         assert program.line() == "back: hello"
         assert NO_DESCRIPTOR in program.line()
