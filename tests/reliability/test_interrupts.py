@@ -225,7 +225,7 @@ interrupts._MORE = 0.1
 
 def close(number, frame):
     client.disconnect(timeout=0.1)
-    server.close(0.1)
+    server.close(2.0)
     print("handled")
 
 
