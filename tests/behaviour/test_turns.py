@@ -70,6 +70,16 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn, "ANSWERS", 1)
 
 
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The watch sees nothing: an own thread that is held up gets no stand-in."""
+    watch = turn._Watch()
+    monkeypatch.setattr(turn, "_watch", watch)
+    monkeypatch.setattr(turn, "LOOK", 3600.0)
+    yield
+    watch.rest()
+
+
 def here(*_: object) -> str:
     """A procedure: the name of the thread that runs it."""
     return threading.current_thread().name
@@ -89,15 +99,17 @@ class Block:
 
 
 def idle(server: WseServer, cid: str = "ann") -> WseConnection:
-    """The one connection of a user, once all that its arrival has brought about is done."""
+    """The one connection of a user, once all that it has brought about so far is done."""
     conn = connection_of(server, cid)
     wait_until(lambda: conn.lane.lets_start(conn.arrival), "nothing waits in the lane")
+    wait_until(lambda: conn.arrival.turn._serving is None, "its own thread serves nothing")
     return conn
 
 
 # The reader of a server serves
 
 
+@pytest.mark.usefixtures("blind")
 def test_a_quick_procedure_is_served_by_the_reader(
     make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,8 +229,8 @@ def test_19_a_served_call_that_blocks_holds_up_neither_messages_nor_calls(
     server.register("here", here)
     server.channel.on("go", lambda conn, payload: block.go.set())
     client = connect(server)
-    idle(server)
     for _ in range(3):
+        idle(server)
         block.inside.clear()
         block.go.clear()
         blocked = client.submit("block")
@@ -313,6 +325,7 @@ def test_20_whatever_a_served_call_raises_the_link_goes_on(
         client.call("fail")
     assert caught.value.code == WSE_ERROR.RP_EXECUTION_FAILED
     errors.wait_for(1)
+    idle(server)
     assert client.call("here").startswith("wse-reader-")
 
 
@@ -536,8 +549,9 @@ def assert_counts_agree(client: WseClient, conn: WseConnection) -> None:
 
 
 def test_a_thread_that_calls_in_a_row_reads_its_own_answers(
-    make_server: MakeServer, connect: Connect
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(link, "_SOON", PATIENCE)  # on a slow machine, too
     server = make_server()
     server.register("echo", lambda conn, payload: payload)
     protocol = Watched()
@@ -552,8 +566,9 @@ def test_a_thread_that_calls_in_a_row_reads_its_own_answers(
 
 @pytest.mark.usefixtures("eager")
 def test_a_server_that_calls_in_a_row_reads_its_own_answers(
-    make_server: MakeServer, connect: Connect
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(link, "_SOON", PATIENCE)  # on a slow machine, too
     protocol = Watched()
     server = make_server(protocol=protocol)
     client = connect(server)
