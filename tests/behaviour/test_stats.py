@@ -64,6 +64,8 @@ def test_messages_and_calls_are_counted_at_both_ends(
         server.send("ann", "news")
         server.broadcast("news")
     heard.wait_for(30)
+    # The reader counts the last one when it has handed it on.
+    wait_until(lambda: client.stats().messages_received == 30)
 
     ours, theirs = server.stats(), client.stats()
     assert (ours.messages_received, ours.messages_sent) == (20, 30)
@@ -145,6 +147,7 @@ def test_37_what_a_lost_link_has_carried_is_counted_once(
         future.result(10)
         at_server.wait_for(5)
         at_client.wait_for(5)
+        wait_until(lambda: server.stats().messages_received == 5, "the reader has counted the last")
         found = server.stats()
         assert (found.messages_received, found.messages_sent) == (5, 5)
         assert counts(found.calls_served["wait"]) == (1, 0)
