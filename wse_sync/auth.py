@@ -131,7 +131,7 @@ class Admission:
 
     def abandon(self) -> None:
         """The link is over: nothing can be decided any more."""
-        self._decide()
+        self._reject()
 
     def end(self) -> None:
         """The thread of the link is gone, too; the place goes with the last that runs.
@@ -150,12 +150,23 @@ class Admission:
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        if first and self.asked_for is not None:
-            self.asked_for.ask_no_more(self._connection.arrived)
         return first
 
+    def _reject(self) -> bool:
+        """Decides not to let in; whether this is the first decision."""
+        first = self._decide()
+        if first:
+            self._withdraw()
+        return first
+
+    def _withdraw(self) -> None:
+        """It asks for no session any more."""
+        asked_for, self.asked_for = self.asked_for, None
+        if asked_for is not None:
+            asked_for.ask_no_more(self._connection.arrived)
+
     def _time_out(self) -> None:
-        if self._decide():
+        if self._reject():
             self.link.close(_NORMAL, WSE_REASON.AUTH_TIMEOUT)
 
     def receive(self, data: Data) -> None:
@@ -220,7 +231,7 @@ class Admission:
 
     def refuse(self) -> None:
         """Carries out :meth:`AuthRequest.refuse`."""
-        if self._decide():
+        if self._reject():
             self.link.close(_NORMAL, WSE_REASON.NOT_AUTHORIZED)
 
     def accept(self, cid: Any, welcome: Any, expires_at: Any = None) -> None:
@@ -236,19 +247,26 @@ class Admission:
         if self._decide():
             self._server.strangers.leave(self.link.transport)
             self.ends_at = ends_at
-            asked_for, self.asked_for = self.asked_for, None
-            self._let_in(cid, welcome, asked_for)
+            self._let_in(cid, welcome)
 
-    def _let_in(self, cid: Any, payload: Any, asked_for: WseConnection | None) -> None:
-        """Back into the session that was asked for, if the user is the same, or into a new one."""
-        newcomer = self._connection
+    def _let_in(self, cid: Any, payload: Any) -> None:
+        """Back into the session that was asked for, or into a new one."""
         try:
-            same = asked_for is not None and asked_for.cid == cid
-            if asked_for is None or not same or not asked_for.take_over(newcomer, payload):
-                newcomer.enter(cid, payload)
+            if not self._resume(cid, payload):
+                self._connection.enter(cid, payload)
         except BaseException:  # of the protocol or the cid; or Ctrl-C
             self.link.close(_INTERNAL_ERROR)
             raise
+
+    def _resume(self, cid: Any, payload: Any) -> bool:
+        """Whether it goes on with the session that was asked for, which is for the same user."""
+        asked_for = self.asked_for
+        try:
+            if asked_for is None or asked_for.cid != cid:
+                return False
+            return asked_for.take_over(self._connection, payload)
+        finally:  # not before it has that, or an older link might get it meanwhile
+            self._withdraw()
 
     @property
     def wants_session(self) -> bool:

@@ -897,3 +897,38 @@ def test_41_of_many_links_that_race_at_once_exactly_one_gets_the_session(
     granted = [link.recv_frame()[2]["session"] for link in links]
     assert sorted(each["resumed"] for each in granted) == [False] * 7 + [True]
     assert len({each["id"] for each in granted}) == len(links)
+
+
+def test_41_the_newest_link_gets_the_session_also_if_it_is_held_up_when_it_is_let_in(
+    make_server: MakeServer, make_raw_client: MakeRawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one that comes just then begins anew."""
+    requests, entered, go_on = Recorder(), threading.Event(), threading.Event()
+
+    def identify(auth: AuthRequest) -> None:
+        requests.add(auth)
+        if len(requests) == 1:
+            auth.accept("ann")
+
+    server = make_server(identify, conn_per_user=3)
+    session = make_raw_client(server).begin("ann")
+    older, newest = make_raw_client(server), make_raw_client(server)
+    for number, link in enumerate([older, newest], 2):
+        link.hi("ann", wse={"v": 1, "session": {"id": session["id"], "received": 0}})
+        requests.wait_for(number)
+    take_over = WseConnection.take_over
+
+    def take_over_late(self: WseConnection, newcomer: WseConnection, welcome: object) -> bool:
+        if newcomer.conn_id == requests.items[2].conn_id:
+            entered.set()
+            wait_event(go_on)
+        return take_over(self, newcomer, welcome)
+
+    monkeypatch.setattr(WseConnection, "take_over", take_over_late)
+    letting_in = Thread(lambda: requests.items[2].accept("ann"))
+    wait_event(entered)
+    requests.items[1].accept("ann")
+    go_on.set()
+    letting_in.result()
+    assert older.recv_frame()[2]["session"]["resumed"] is False
+    assert newest.recv_frame()[2]["session"]["resumed"] is True
