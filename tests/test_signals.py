@@ -11,7 +11,7 @@ from typing import Any, Callable
 import blinker
 import pytest
 
-from tests.support import Recorder, Thread
+from tests.support import Recorder, Thread, wait_event
 from wse_sync import WseTypeError
 from wse_sync.signals import ClientSignals, ServerSignals, Signal
 
@@ -346,6 +346,73 @@ def test_every_handler_hears_the_latest_value_however_late_it_comes() -> None:
         signal(got)
         settling.result()
         assert got.items == ["READY"]
+
+
+def test_a_late_handler_hears_the_latest_value_last() -> None:
+    """It is called with that of before when the next one comes."""
+    signal, raised = made("status", sticky=True)
+    endpoint = Endpoint()
+    signal.settle(endpoint, "CONNECTING")
+    got, go_on, other = Recorder(), threading.Event(), Recorder()
+
+    def handler(status: str) -> None:
+        got.add(status)
+        if status == "CONNECTING":
+            wait_event(go_on)
+        if status == "READY":
+            raise ValueError("no")
+
+    binding = Thread(lambda: signal(handler))
+    got.wait_for(1)
+    signal(other)
+    signal.settle(endpoint, "READY")
+    signal.settle(endpoint, "OFFLINE")
+    assert got.items == ["CONNECTING"]
+    go_on.set()
+    binding.result()
+    assert got.items == ["CONNECTING", "READY", "OFFLINE"]
+    assert [str(error) for error in raised] == ["no"]
+    signal.settle(endpoint, "CONNECTING")
+    assert got.items[3:] == ["CONNECTING"]
+    assert other.items == ["CONNECTING", "READY", "OFFLINE", "CONNECTING"]
+
+
+def test_29_after_ctrl_c_a_late_handler_is_called_like_all_others() -> None:
+    signal, _ = made("status", sticky=True)
+    endpoint = Endpoint()
+    signal.settle(endpoint, "CONNECTING")
+    got = Recorder()
+
+    def handler(status: str) -> None:
+        got.add(status)
+        if len(got) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        signal(handler)
+    signal.settle(endpoint, "READY")
+    assert got.items == ["CONNECTING", "READY"]
+
+
+def test_the_child_of_a_fork_waits_for_no_late_handler() -> None:
+    """The thread that called it is not there."""
+    signal, _ = made("status", sticky=True)
+    endpoint = Endpoint()
+    signal.settle(endpoint, "CONNECTING")
+    got, go_on = Recorder(), threading.Event()
+
+    def handler(status: str) -> None:
+        got.add(status)
+        if status == "CONNECTING":
+            wait_event(go_on)
+
+    binding = Thread(lambda: signal(handler))
+    got.wait_for(1)
+    signal.renew()
+    signal.settle(endpoint, "READY")
+    assert got.items == ["CONNECTING", "READY"]
+    go_on.set()
+    binding.result()
 
 
 # Muting

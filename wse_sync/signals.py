@@ -1,12 +1,13 @@
 """Signals: blinker's, but in order, isolated from each other, and easy to bind.
 
-Any thread connects; workers settle. ``_lock`` guards the latest values and the table of plain
-handlers; it is not held while receivers run.
+Any thread connects; workers settle. ``_lock`` guards the latest values, the table of plain handlers
+and that of late receivers; it is not held while receivers run.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ __all__ = ["ClientSignals", "ServerSignals", "Signal"]
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 Report = Callable[[BaseException, Any], None]
+_Event = tuple[Any, dict[str, Any]]  # the endpoint, and the values by name
+_Late = tuple[Callable[..., Any], deque[_Event]]  # a receiver, and what it has to hear yet
 
 
 class _OrderedSet:
@@ -68,8 +71,9 @@ class Signal(blinker.Signal):
         self.names = names
         self._report = report
         self._sticky = sticky
+        self._late: list[_Late]  # those that connect() is calling
         self.renew()
-        self._latest: tuple[Any, dict[str, Any]] | None = None
+        self._latest: _Event | None = None
         self._plain: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
     def __call__(self, handler: HandlerT) -> HandlerT:
@@ -89,12 +93,28 @@ class Signal(blinker.Signal):
         with self._lock:
             super().connect(receiver, sender, weak)
             latest = self._latest
-        if latest is not None and (sender is blinker.ANY or sender is latest[0]):
-            try:
-                receiver(latest[0], **latest[1])
-            except Exception as error:  # Ctrl-C is for the caller, whose thread this is
-                self._report(error, None)
+            if latest is None or not (sender is blinker.ANY or sender is latest[0]):
+                return receiver
+            late = receiver, deque([latest])
+            self._late.append(late)
+        try:
+            while self._is_behind(late):
+                endpoint, values = late[1].popleft()
+                try:
+                    receiver(endpoint, **values)
+                except Exception as error:  # Ctrl-C is for the caller, whose thread this is
+                    self._report(error, None)
+        finally:
+            with self._lock:  # once more, if that was raised
+                self._late = [each for each in self._late if each is not late]
         return receiver
+
+    def _is_behind(self, late: _Late) -> bool:
+        """Whether there is more for it; if not, it is called like all others from now on."""
+        with self._lock:
+            if not late[1]:
+                self._late = [each for each in self._late if each is not late]
+            return bool(late[1])
 
     def disconnect(self, receiver: Callable[..., Any], sender: Any = blinker.ANY) -> None:
         """Unbinds a receiver or a plain handler; one that is not bound is no error."""
@@ -124,6 +144,10 @@ class Signal(blinker.Signal):
             if self._sticky:
                 self._latest = sender, named
             receivers = [] if self.is_muted else list(self.receivers_for(sender))
+            for receiver, events in self._late:
+                if receiver in receivers:  # it hears of what was before this, in another thread
+                    receivers.remove(receiver)
+                    events.append((sender, named))
         for receiver in receivers:
             self._run(receiver, sender, named, connection)
 
@@ -139,8 +163,9 @@ class Signal(blinker.Signal):
             self._report(error, connection)
 
     def renew(self) -> None:
-        """In the child of a fork: who held the lock is not there."""
+        """In the child of a fork: who held the lock, or was being called, is not there."""
         self._lock = threading.RLock()  # a receiver that is garbage collected disconnects itself
+        self._late = []
 
     def __bool__(self) -> bool:
         """Whether anything happens when it is settled."""
