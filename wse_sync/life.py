@@ -38,6 +38,7 @@ __all__ = ["Life"]
 
 _numbers = itertools.count(1)
 _NORMAL, _ABNORMAL, _JUMP = 1000, 1006, 4000
+_LAST_WORDS = 1.0  # s that they may take; they wait for nothing
 _GIVE_UP = 1.0  # s to say goodbye when the caller has waited for long enough
 _CUT_SHARE = 0.2  # of the time to stop: for the thread to notice that its link was cut
 
@@ -152,6 +153,8 @@ class Life:
         # what it finds is dropped. Or it is about to end by itself, and has no more to say than we
         # have. Or Ctrl-C came before it had begun.
         self._go_offline(Ended(_ABNORMAL, "", False, stopped_error()), abandoned=True)
+        if self.over:
+            self._silent.wait(_LAST_WORDS)  # the thread may be in the middle of them
 
     def _leave(self, link: Link | None, dialer: Dialer | None, timeout: float = 3.0) -> None:
         if dialer is not None:

@@ -36,6 +36,7 @@ from wse_sync import (
     WseClient,
     WseError,
 )
+from wse_sync.channel import Channel
 from wse_sync.life import Life
 from wse_sync.link import Link
 
@@ -1312,6 +1313,30 @@ def test_34_disconnect_returns_when_the_other_side_is_silent(
         proxy.stall()
         Thread(lambda: client.disconnect(timeout=0.2)).result()
         assert_stays_away(client, proxy)
+
+
+def test_34_disconnect_returns_when_the_client_has_said_that_it_is_offline(
+    make_server: MakeServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is held up in its last words, and the time to disconnect is over."""
+    speaking, go_on, interrupt = threading.Event(), threading.Event(), Channel.interrupt
+
+    def interrupt_late(self: Channel, why: str) -> None:
+        speaking.set()
+        wait_event(go_on)
+        interrupt(self, why)
+
+    client = make_client(make_server(), reconnect=True)
+    client.connect("ann")
+    monkeypatch.setattr(Channel, "interrupt", interrupt_late)
+    monkeypatch.setattr("wse_sync.life._LAST_WORDS", PATIENCE)
+    disconnecting = Thread(lambda: client.disconnect(timeout=0.1))
+    wait_event(speaking)
+    disconnecting.join(0.3)
+    assert disconnecting.is_alive()
+    go_on.set()
+    disconnecting.result()
+    assert client.status == OFFLINE
 
 
 def test_34_disconnect_returns_when_nobody_reads_what_is_queued(
