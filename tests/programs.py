@@ -38,7 +38,9 @@ def say_inside(*functions):
                 return
             pause.wait(0.01)
 
-    threading.Thread(target=look, daemon=True).start()
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    return looking
 """
 """For scripts that are to be interrupted in a function of ours."""
 

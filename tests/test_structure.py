@@ -45,6 +45,7 @@ LAYERS = (
         "runtime",
         (
             "gate",
+            "leaving",
             "rates",
             "loop",
             "outbox",

@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from time import monotonic
 
 from . import clock
+from .leaving import Leaving
 
 __all__ = ["Loop", "Timer", "loop"]
 
@@ -65,7 +66,7 @@ class Loop:
         self._live = 0  # about so many timers; Ctrl-C in the middle of a step leaves it wrong
         self._watched: dict[int, Callable[[], None]] = {}
         self._thread: threading.Thread | None = None
-        self._leaving: set[threading.Thread] = set()  # done, and may still be ending
+        self._leaving = Leaving()
         self._selector: selectors.BaseSelector | None = None
         self._wake: socket.socket | None = None
         self._wakes_at = 0.0
@@ -138,8 +139,7 @@ class Loop:
         deadline = monotonic() + timeout
         while True:
             with self._lock:
-                self._leaving = {each for each in self._leaving if each.is_alive()}
-                thread = self._thread or next(iter(self._leaving), None)
+                thread = self._thread or next(iter(self._leaving.alive()), None)
                 if thread is None or thread is threading.current_thread() or not thread.is_alive():
                     return
                 if self._next_deadline() < math.inf or self._watched:
@@ -241,7 +241,7 @@ class Loop:
             if self._heap or self._watched or (monotonic() < time and not self._hurry):
                 return False
             assert self._wake is not None and self._thread is not None
-            self._leaving = {each for each in self._leaving if each.is_alive()} | {self._thread}
+            self._leaving.add(self._thread)
             self._wake.close()
             self._thread = self._selector = self._wake = None
         ours.close()

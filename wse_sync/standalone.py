@@ -28,6 +28,7 @@ from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 from .forks import keep_from_children
+from .leaving import Leaving
 from .loglimit import LogLimit
 from .loop import loop
 from .wsgi import LATER, OWN_SOCKET, UPGRADED
@@ -97,6 +98,7 @@ class Listener:
             keep_from_children(sock)
         self._lock = threading.Lock()
         self._visitors: dict[_Visitor, threading.Thread] = {}
+        self._leaving = Leaving()
         # Those of them that send a request, and those who have: the oldest first.
         self._reading: dict[_Visitor, None] = {}
         self._answered: dict[_Visitor, None] = {}
@@ -132,8 +134,8 @@ class Listener:
         """Waits for the threads of the connections; they end with their links."""
         deadline = monotonic() + timeout
         with self._lock:
-            threads = set(self._visitors.values()) - {threading.current_thread()}
-        for thread in threads:
+            threads = {*self._visitors.values(), *self._leaving.alive()}
+        for thread in threads - {threading.current_thread()}:
             thread.join(max(0.0, deadline - monotonic()))
 
     def _accept_all(self) -> None:
@@ -227,7 +229,8 @@ class Listener:
     def _forget(self, visitor: _Visitor) -> None:
         visitor.close()
         with self._lock:
-            for table in (self._visitors, self._reading, self._answered):
+            self._leaving.add(self._visitors.pop(visitor))
+            for table in (self._reading, self._answered):
                 table.pop(visitor, None)
 
 

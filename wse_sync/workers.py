@@ -16,6 +16,8 @@ from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .leaving import Leaving
+
 if TYPE_CHECKING:
     from .dispatch import Lane
     from .turn import Turn
@@ -47,7 +49,7 @@ class Workers:
         self._idle: list[_Worker] = []  # the last to become idle is the first to work again
         self._joiners: list[threading.Thread] = []
         self._threads: set[_Worker] = set()
-        self._leaving: set[_Worker] = set()  # they have done their work, and may still be ending
+        self._leaving = Leaving()
         self._calls = 0
         self._backlog: deque[Task] = deque()
         self._waiting = 0
@@ -216,8 +218,7 @@ class Workers:
         try:
             while True:
                 with self._lock:
-                    self._leaving = {worker for worker in self._leaving if worker.is_alive()}
-                    threads = {*self._threads, *self._leaving, *self._guests}
+                    threads = {*self._threads, *self._leaving.alive(), *self._guests}
                     threads.difference_update(self._joiners)
                     dismissed, self._idle = self._idle, []
                 for worker in dismissed:  # they wake up without a task
@@ -267,7 +268,7 @@ class Workers:
         finally:
             with self._lock:
                 self._threads.discard(worker)
-                self._leaving = {other for other in self._leaving if other.is_alive()} | {worker}
+                self._leaving.add(worker)
 
     def _run_task(self, worker: _Worker) -> bool:
         """Runs the task of a worker, if it has one; keeps no name for it while it is idle."""

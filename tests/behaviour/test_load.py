@@ -22,7 +22,7 @@ from tests.conftest import (
     MakeServer,
     MakeTestServer,
 )
-from tests.programs import Program
+from tests.programs import SAY_INSIDE, Program
 from tests.support import (
     CHALLENGE,
     HI,
@@ -53,6 +53,7 @@ from wse_sync import (
     WseValueError,
     workers,
 )
+from wse_sync.standalone import Listener
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 KB, MB = 2**10, 2**20
@@ -1169,7 +1170,32 @@ def test_45_answers_and_messages_of_a_closed_server_raise_not_ready(
     assert conn.state == "closed"
 
 
-SERVE_FOREVER = """
+def test_45_close_waits_for_the_thread_of_a_connection_that_has_just_left(
+    make_server: MakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in no table any more, and the system holds it up before it ends."""
+    leaving, go_on, forget = threading.Event(), threading.Event(), Listener._forget
+
+    def forget_and_be_held_up(self: Listener, visitor: object) -> None:
+        forget(self, visitor)  # type: ignore[arg-type]
+        leaving.set()
+        wait_event(go_on)
+
+    monkeypatch.setattr(Listener, "_forget", forget_and_be_held_up)
+    server = make_server()
+    connect(server).disconnect()
+    wait_event(leaving)
+    closing = Thread(server.close)
+    closing.join(0.3)
+    assert closing.is_alive()
+    go_on.set()
+    closing.result()
+    assert not [each for each in threading.enumerate() if each.name.startswith("wse-reader-")]
+
+
+SERVE_FOREVER = (
+    SAY_INSIDE
+    + """
 import signal
 import threading
 
@@ -1180,9 +1206,12 @@ server = WseServer(lambda auth: auth.accept("ann"), port=0)
 server.when.left(lambda client, code, reason: print("left", code, reason))
 server.register("hold", lambda conn, payload: payload)
 print(server.start().url)
+saying = say_inside("serve_forever", "wait")
 server.serve_forever()
+saying.join()
 print("threads", [thread.name for thread in threading.enumerate()])
 """
+)
 
 
 def test_45_ctrl_c_ends_serve_forever_in_order(make_client: MakeClient) -> None:
@@ -1192,6 +1221,7 @@ def test_45_ctrl_c_ends_serve_forever_in_order(make_client: MakeClient) -> None:
         client.when.closed(closed)
         client.connect()
         assert client.call("hold", 1) == 1
+        assert program.line() == "inside"
         program.interrupt()
         assert closed.wait_for(1) == [(1012, "wse.by-server")]
         assert program.line() == "left 1012 wse.by-server"
