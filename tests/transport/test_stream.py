@@ -155,8 +155,8 @@ def test_send_never_waits_and_says_how_much_went(pipe: Pipe) -> None:
 
 def test_a_send_that_did_not_fit_goes_on_where_it_stopped(pipe: Pipe) -> None:
     rest = memoryview(bytes(number % 253 for number in range(2**20)))
-    received = Thread(lambda: take(pipe.there, len(rest)))
     whole = bytes(rest)
+    received = Thread(lambda: take(pipe.there, len(whole)))
     while rest:
         rest = rest[pipe.here.send(rest) :]
     assert received.result() == whole
