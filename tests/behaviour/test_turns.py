@@ -147,8 +147,9 @@ def test_the_thread_of_a_client_serves_nothing(make_server: MakeServer, connect:
 
 @pytest.mark.usefixtures("quick")
 def test_46_behind_another_listener_its_thread_serves(
-    make_server: MakeServer, make_client: MakeClient
+    make_server: MakeServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("wse_sync.farewell._GOODBYE", PATIENCE)
     server = make_server(start=False, port=None)
     server.register("here", here)
     block = Block()
@@ -852,10 +853,10 @@ def test_23_a_caller_does_not_look_for_an_answer_that_was_read_before(
 ) -> None:
     """The own thread has read it, and stepped aside, before the caller could look."""
     monkeypatch.setattr(link, "_SOON", 2 * PATIENCE)
-    monkeypatch.setattr(turn, "GRACE", 0.5)
     client = play(make_raw_server, connect, lambda peer, stamp: None)
     reading = link_of(client).turn
     wait_until(lambda: reading._state is turn._OWN)
+    monkeypatch.setattr(turn, "GRACE", PATIENCE)
     claim = turn.Turn.claim
 
     def claim_late(self: turn.Turn) -> bool:

@@ -274,7 +274,7 @@ def test_35_a_link_that_went_silent_is_left_and_the_session_goes_on(
 ) -> None:
     server = make_site(origins="*")
     page = open_page(server, "open")
-    pair = Pair(server, page, pingTimeout=700)
+    pair = Pair(server, page, pingTimeout=2000)
     numbers = payloads(server)
     with pair.proxy as proxy:
         proxy.stall()
@@ -294,7 +294,7 @@ def test_35_a_link_without_messages_is_kept(
     server.when.error(wrong)
     server.when.ignored(wrong)
     page = open_page(server)
-    page.run(CONNECT, "/ws", {"reconnect": True, "pingTimeout": 700})
+    page.run(CONNECT, "/ws", {"reconnect": True, "pingTimeout": 2000})
     conn = connection_of(server)
     wait_until(lambda: conn.session.received >= 3, "probes")
     assert page.log("closed") == []
