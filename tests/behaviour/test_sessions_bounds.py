@@ -38,7 +38,8 @@ from wse_sync import (
     WseError,
 )
 
-NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
+# The waits are drawn from all between nothing and this.
+NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 EXPIRED = (1006, "wse.session-expired")
 SLOW = (1013, "wse.slow-consumer")
 CLOSED = (1012, "wse.by-server")

@@ -42,7 +42,8 @@ from wse_sync import (
     WseServer,
 )
 
-NEVER = Backoff(initial=3600.0, factor=1.0, maximum=3600.0)
+# The waits are drawn from all between nothing and this.
+NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 RETRY_CODES = [1001, 1005, 1006, 1011, 1012, 1013, 1014]
 CODES_OF_CLIENTS = RETRY_CODES[:-1]  # 1014 is for gateways: wsproto takes it from no client
 FINAL_CODES = [1000, 1002, 1008, 1009, 3000, 4000]
