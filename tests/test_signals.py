@@ -11,6 +11,7 @@ from typing import Any, Callable
 import blinker
 import pytest
 
+from tests.interrupts import interrupted
 from tests.support import Recorder, Thread, wait_event
 from wse_sync import WseTypeError
 from wse_sync.signals import ClientSignals, ServerSignals, Signal
@@ -392,6 +393,22 @@ def test_29_after_ctrl_c_a_late_handler_is_called_like_all_others() -> None:
         signal(handler)
     signal.settle(endpoint, "READY")
     assert got.items == ["CONNECTING", "READY"]
+
+
+def test_29_ctrl_c_amid_binding_leaves_a_handler_that_is_called_or_is_not_bound() -> None:
+    signal, _ = made("status", sticky=True)
+    endpoint = Endpoint()
+    signal.settle(endpoint, "CONNECTING")
+    got = Recorder()
+    bound = set()
+    for _ in interrupted(lambda: signal(got), lambda: None):
+        before = len(got)
+        signal.settle(endpoint, "READY")
+        called = len(list(signal.receivers_for(endpoint)))
+        assert len(got) - before == called
+        bound.add(called)
+        signal.disconnect(got)
+    assert bound == {0, 1}
 
 
 def test_the_child_of_a_fork_waits_for_no_late_handler() -> None:

@@ -90,14 +90,14 @@ class Signal(blinker.Signal):
 
     def connect(self, receiver: HandlerT, sender: Any = blinker.ANY, weak: bool = True) -> HandlerT:
         """Binds a receiver, as blinker does; it gets the endpoint and the values by name."""
-        with self._lock:
-            super().connect(receiver, sender, weak)
-            latest = self._latest
-            if latest is None or not (sender is blinker.ANY or sender is latest[0]):
-                return receiver
-            late = receiver, deque([latest])
-            self._late.append(late)
+        late: _Late = receiver, deque()
         try:
+            with self._lock:
+                super().connect(receiver, sender, weak)
+                latest = self._latest
+                if latest is not None and (sender is blinker.ANY or sender is latest[0]):
+                    late[1].append(latest)
+                    self._late.append(late)
             while self._is_behind(late):
                 endpoint, values = late[1].popleft()
                 try:
