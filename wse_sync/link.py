@@ -5,8 +5,8 @@ ends with the link. It is the reader, unless somebody else is for a while (``tur
 reads when the end comes closes the stream. The heartbeat and the bounds run as timers in the loop.
 ``close`` and ``fail`` may come from any thread.
 
-``_lock`` guards ``verdict`` and the timers; under it only the lock of the loop is taken. Nothing
-calls out while it is held.
+``_lock`` guards ``verdict``, the timers and whether the upgrade is done; under it the locks of the
+loop, the outbox and the stream are taken. Nothing calls out while it is held.
 
 A link ends once: the first who decides gives the *verdict*, the code and reason that everybody is
 told, and ``on_lost`` is called with it in that thread. What comes in afterwards is dropped.
@@ -38,8 +38,7 @@ CLOSE_TIMEOUT = 3.0
 
 _ABNORMAL, _INTERNAL_ERROR, _TRY_LATER = 1006, 1011, 1013
 _PAUSED_INTERVAL = 1.0  # s between pings while the reader has stopped
-_DRAIN_BYTES = 64 * 1024
-_MOST_DRAIN_BYTES = 64 * 2**20  # four messages of the usual limit; to read on costs our time
+_DRAIN_BYTES, _MOST_DRAIN_BYTES = 64 * 2**10, 64 * 2**20  # at most four of the usual messages
 _SOON = 0.002  # s: an answer that takes longer is read by the own thread
 
 
@@ -91,6 +90,7 @@ class Link:
         self._heartbeat: Timer | None = None
         self._cutter: Timer | None = None
         self._pinged_at: float | None = None
+        self._attached = False
         self._is_over = False  # no timer is set any more
         self._ended = Gate()
         #: Whether ``on_lost`` has returned: then nobody hears of this link any more.
@@ -140,7 +140,9 @@ class Link:
 
     def attach(self) -> None:
         """Finishes the upgrade of an accepted transport; before ``run``, in the same thread."""
-        self.transport.attach(self._write)
+        with self._lock:  # no goodbye may go out before that
+            self.transport.attach(self._write)
+            self._attached = True
 
     def _write(self, frame: bytes) -> None:
         """Sends what the transport writes on its own account; nothing goes out behind its close."""
@@ -315,6 +317,10 @@ class Link:
     def _say_goodbye(
         self, code: int, reason: str, *, at_once: bool = False, timeout: float = CLOSE_TIMEOUT
     ) -> None:
+        with self._lock:
+            if not self._attached:
+                self.cut()
+                return
         self.outbox.finish(self.transport.encode_close(code, reason), at_once=at_once)
         self._cut_after(timeout)
 
@@ -373,8 +379,7 @@ class Link:
             return
         limit = self._pinged_at + self._ping_timeout
         if now < limit:
-            # As soon as the next ping could be due, too: with a long timeout, life goes on
-            # meanwhile.
+            # Also when the next ping could be due: with a long timeout, life goes on meanwhile.
             self._beat_at(min(limit, now + self._ping_interval))
         else:
             _log.debug("%s is silent, the link is given up", self.transport.peer)

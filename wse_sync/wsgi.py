@@ -34,7 +34,7 @@ OWN_SOCKET = "wse_sync.socket"
 LATER = "wse_sync.later"
 #: Set in the environ by whoever has no socket: the transport.
 TRANSPORT = "wse_sync.transport"
-#: Set in the environ once the socket speaks WebSocket and no more HTTP.
+#: Set in the environ when the socket is to speak WebSocket: then its link ends it.
 UPGRADED = "wse_sync.upgraded"
 
 _NOT_OURS = (HTTPStatus.UPGRADE_REQUIRED, HTTPStatus.NOT_FOUND)
@@ -161,8 +161,11 @@ def _enter(
     # Clients in this process are from nowhere else, whatever the environ says.
     if not server.strangers.enter(transport, "" if is_here else transport.peer):
         return _FULL
+    # Before it is admitted: whoever closes the server has that ended by its link, or finds no such.
+    environ[UPGRADED] = True
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:
+        del environ[UPGRADED]
         server.strangers.leave(transport)
         server.log_limit.write(
             logging.WARNING,
@@ -172,13 +175,12 @@ def _enter(
         return _FULL
     try:
         connection.arrival.attach()
-    except HandshakeFailed as error:
+    except BaseException as error:
+        del environ[UPGRADED]
         server.dismiss(connection)
+        if not isinstance(error, HandshakeFailed):
+            raise
         return _Refusal(HTTPStatus.BAD_REQUEST, f"This is no valid upgrade: {error}")
-    except BaseException:
-        server.dismiss(connection)
-        raise
-    environ[UPGRADED] = True
     later: list[Callable[[], None]] | None = environ.pop(LATER, None)
     if later is None:
         _run(server, connection, transport.subprotocol)

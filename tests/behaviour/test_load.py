@@ -53,6 +53,7 @@ from wse_sync import (
     WseValueError,
     workers,
 )
+from wse_sync.link import Link
 from wse_sync.standalone import Listener
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
@@ -1153,6 +1154,43 @@ def test_45_close_amid_upgrades_leaves_nothing(make_server: MakeServer) -> None:
             server.close(timeout=0.1)
     # A time limit that was set too late, and that nobody cancels, would still be running.
     before.settle()
+
+
+@pytest.mark.parametrize("held_up", ["before the upgrade", "after it"])
+def test_45_close_says_goodbye_behind_an_upgrade_or_instead_of_it(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch, held_up: str
+) -> None:
+    """Whoever is told that this is a WebSocket now is told of its end, too."""
+    entered, go_on, attach = threading.Event(), threading.Event(), Link.attach
+
+    def be_held_up() -> None:
+        entered.set()
+        wait_event(go_on)
+
+    def attach_slowly(self: Link) -> None:
+        if held_up == "before the upgrade":
+            be_held_up()
+        attach(self)
+        if held_up == "after it":
+            be_held_up()
+
+    monkeypatch.setattr(Link, "attach", attach_slowly)
+    server = make_server()
+    with half_open(server, UPGRADE) as peer:
+        wait_event(entered)
+        closing = Thread(server.close)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while not received.endswith(b"wse.by-server") and (data := peer.recv(4096)):
+                received += data
+        go_on.set()
+        peer.close()
+        closing.result()
+    if held_up == "after it":
+        assert received.startswith(b"HTTP/1.1 101 ")
+        assert received.endswith(b"\r\n\r\n\x88\x0f\x03\xf4wse.by-server")
+    else:
+        assert received == b""
 
 
 def test_45_answers_and_messages_of_a_closed_server_raise_not_ready(

@@ -21,7 +21,7 @@ from wse_sync.loop import loop as process_loop
 from wse_sync.outbox import Outbox
 from wse_sync.protocol import Data
 from wse_sync.transport import memory
-from wse_sync.transport.base import Transport
+from wse_sync.transport.base import Stream, Transport
 from wse_sync.workers import Workers
 
 NEVER = 3600.0
@@ -122,6 +122,48 @@ def make_sides(loop_at_rest: None) -> Iterator[MakeSides]:
 def started(make_sides: MakeSides, **options: Any) -> tuple[Side, Side]:
     near, far = make_sides(**options)
     return near.start(), far.start()
+
+
+# Upgrades
+
+
+@pytest.mark.parametrize("when", ["before", "amid"])
+def test_no_goodbye_goes_out_before_the_upgrade(
+    make_sides: MakeSides, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The other side would not know what to make of it."""
+    near, _ = make_sides()
+    link, stream = near.link, near.link.transport.stream
+    entered, go_on, sent = threading.Event(), threading.Event(), Recorder()
+    send = type(stream).send
+
+    def attach(write: Callable[[bytes], object]) -> None:
+        entered.set()
+        wait_event(go_on)
+        write(b"upgraded")
+
+    def send_and_note(self: Stream, data: bytes | memoryview) -> int:
+        sent.add(bytes(data))
+        return send(self, data)
+
+    link._attached = False
+    monkeypatch.setattr(link.transport, "attach", attach)
+    monkeypatch.setattr(type(stream), "send", send_and_note)
+    if when == "before":
+        link.close(1012)
+        go_on.set()
+        link.attach()
+        assert sent.items == [b"upgraded"]
+        assert near.start().verdict() == (1012, "")
+        return
+    attaching = Thread(link.attach)
+    wait_event(entered)
+    closing = Thread(lambda: link.close(1012))
+    closing.join(0.05)
+    go_on.set()
+    for thread in (attaching, closing):
+        thread.result()
+    assert sent.items == [b"upgraded", link.transport.encode_close(1012, "")]
 
 
 # Messages
