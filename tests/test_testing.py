@@ -47,8 +47,11 @@ from wse_sync import (
     testing,
     workers,
 )
+from wse_sync.life import Life
+from wse_sync.link import Link
 from wse_sync.loop import loop
 from wse_sync.testing import TestServer
+from wse_sync.transport.base import Transport
 
 HOUR = 3600.0
 SLOW = Backoff(initial=30.0, factor=1.0, maximum=30.0)
@@ -888,6 +891,46 @@ def test_a_solver_and_a_callable_identity_are_handlers(test: TestServer) -> None
     released.set()
     connecting.result()
     test.settle()
+
+
+def test_settle_waits_for_what_comes_of_an_identity(
+    test: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It returns while settle() looks for what is busy."""
+    go_on, dialing, dialed = (threading.Event() for _ in range(3))
+    links, dial, asked = TestServer._links, Life._dial, Recorder()
+
+    def identity() -> str:
+        asked.add(None)
+        if len(asked) == 2:
+            wait_event(go_on)
+        return "ann"
+
+    def links_late(self: TestServer, lives: list[Life]) -> list[Link]:
+        if not lives:  # it has just looked at all of them
+            go_on.set()
+            wait_event(dialing)
+        return links(self, lives)
+
+    def dial_late(self: Life, url: str) -> Transport:
+        dialing.set()
+        wait_event(dialed)
+        return dial(self, url)
+
+    client = test.client(reconnect=True, backoff=QUICK)
+    client.connect(identity)
+    test.settle()
+    monkeypatch.setattr(TestServer, "_links", links_late)
+    monkeypatch.setattr(Life, "_dial", dial_late)
+    conn = connection_of(test.server)
+    conn.arrival.fail()
+    asked.wait_for(2)
+    with pytest.raises(WseTimeoutError, match="still busy"):
+        test.settle(timeout=0.05)
+    go_on.set()
+    dialed.set()
+    test.settle()
+    assert status_of(client) == "READY"
 
 
 def test_a_reader_that_waits_for_room_is_at_rest(make_test_server: MakeTestServer) -> None:

@@ -125,15 +125,20 @@ class Life:
         """Waits for the last words of a life that is over; it has nothing left to wait for."""
         self._silent.wait()
 
-    @property
-    def is_resting(self) -> bool:
-        """Whether its thread does nothing until time passes or somebody else does something."""
+    def is_resting(self, handlers: bool) -> bool:
+        """Whether its thread does nothing until time passes or somebody else does something.
+
+        Args:
+            handlers: Whether code of the user counts, but for that which asks.
+        """
         with self._changed:
             if self._dials_at is not None and not (self._stopping or self._turning):
                 return self._dials_at > clock.monotonic()
-            if self.link is not None and not self.is_asking:
+            if self.is_asking:
+                return not handlers or self.thread is threading.current_thread()
+            if self.link is not None:
                 return self.link.is_resting
-        return self.is_asking or not self.thread.is_alive()
+        return not self.thread.is_alive()
 
     def stop(self, reason: str, timeout: float) -> None:
         """Ends this life and waits for the thread, unless it is the caller's."""

@@ -323,8 +323,8 @@ class TestServer:
         links = self._links(lives)
         before = _count(links)
         for life in lives:
-            if not life.is_resting:
-                return repr(life.client)
+            if not life.is_resting(handlers):
+                return f"{life.client!r} in {life.thread.name}"
         for link in self._links([]):
             if not link.is_resting:
                 return f"the reader of a connection from {link.transport.peer}"
@@ -338,9 +338,9 @@ class TestServer:
         return None
 
     def _running(self, lives: list[Life], links: list[Link]) -> list[threading.Thread]:
-        """The threads in which code of users runs, but for the caller's own."""
+        """The threads of handlers that run, but for the caller's own."""
         reading = [link.turn.stand_in for link in links]
-        threads = [life.thread for life in lives if life.is_asking]
+        threads: list[threading.Thread] = []
         for endpoint in {self.server, *(life.client for life in lives)}:
             running = endpoint.running().items()
             threads += [thread for thread, task in running if task not in reading]
