@@ -32,6 +32,8 @@ PATIENCE = 10.0
 """Seconds after which a test that waits gives up. It only bounds failure."""
 
 QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
+# The waits are drawn from all between nothing and this.
+NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 
 SUBPROTOCOL = "wse-default-json"
 

@@ -340,11 +340,13 @@ class TestServer:
     def _running(self, lives: list[Life], links: list[Link]) -> list[threading.Thread]:
         """The threads of handlers that run, but for the caller's own."""
         reading = [link.turn.stand_in for link in links]
-        threads: list[threading.Thread] = []
-        for endpoint in {self.server, *(life.client for life in lives)}:
-            running = endpoint.running().items()
-            threads += [thread for thread, task in running if task not in reading]
-        return [thread for thread in threads if thread is not threading.current_thread()]
+        here = threading.current_thread()
+        return [
+            thread
+            for endpoint in {self.server, *(life.client for life in lives)}
+            for thread, task in endpoint.running().items()
+            if task not in reading and thread is not here
+        ]
 
     def _lives(self) -> list[Life]:
         return self._place.dialed

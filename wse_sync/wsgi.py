@@ -161,7 +161,7 @@ def _enter(
     # Clients in this process are from nowhere else, whatever the environ says.
     if not server.strangers.enter(transport, "" if is_here else transport.peer):
         return _FULL
-    # Before it is admitted: whoever closes the server has that ended by its link, or finds no such.
+    # Before it is admitted: whoever closes the server after that leaves the end to its link.
     environ[UPGRADED] = True
     connection = server.admit(lambda: WseConnection(server, environ, transport))
     if connection is None:

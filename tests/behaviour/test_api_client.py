@@ -11,21 +11,16 @@ import pytest
 
 from tests.conftest import Connect, MakeClient, MakeRawServer, MakeServer
 from tests.faults import FaultProxy
-from tests.support import PATIENCE, RawPeer, Recorder, Thread, wait_event, wait_until
+from tests.support import NEVER, PATIENCE, QUICK, RawPeer, Recorder, Thread, wait_event, wait_until
 from wse_sync import (
     WSE_ERROR,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     WseClient,
     WseConnection,
     WseError,
     WseServer,
 )
-
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
-# The waits are drawn from all between nothing and this.
-NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 
 
 def conn_of(server: WseServer, cid: str = "ann") -> WseConnection:

@@ -19,6 +19,7 @@ from tests.conftest import (
 from tests.support import (
     CHALLENGE,
     HI,
+    QUICK,
     WELCOME,
     RawPeer,
     Recorder,
@@ -33,13 +34,10 @@ from wse_sync import (
     WSE_REASON,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     WseConnection,
     WseError,
     WseServer,
 )
-
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 
 
 def refuse_all(auth: AuthRequest) -> None:

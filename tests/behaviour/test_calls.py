@@ -26,6 +26,7 @@ from tests.faults import FaultProxy
 from tests.programs import Program
 from tests.support import (
     PATIENCE,
+    QUICK,
     RESPONSE,
     RESPONSE_ERR,
     RawClient,
@@ -39,7 +40,6 @@ from tests.support import (
 )
 from wse_sync import (
     WSE_ERROR,
-    Backoff,
     WseClient,
     WseConnection,
     WseError,
@@ -48,7 +48,6 @@ from wse_sync import (
 
 Caller = Union[WseClient, WseConnection]
 
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 CLOSE_WITHOUT_CODE = b"\x88\x00"
 
 

@@ -18,7 +18,9 @@ from tests.conftest import Connect, MakeClient, MakeRawServer, MakeServer
 from tests.faults import FaultProxy
 from tests.programs import Program
 from tests.support import (
+    NEVER,
     PATIENCE,
+    QUICK,
     RESPONSE,
     RawPeer,
     Recorder,
@@ -39,10 +41,6 @@ from wse_sync import (
 from wse_sync.channel import Channel
 from wse_sync.life import Life
 from wse_sync.link import Link
-
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
-# The waits are drawn from all between nothing and this.
-NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 
 IDLE, CONNECTING, READY = WSE_STATUS.IDLE, WSE_STATUS.CONNECTING, WSE_STATUS.READY
 RE_CONNECTING, OFFLINE = WSE_STATUS.RE_CONNECTING, WSE_STATUS.OFFLINE

@@ -27,6 +27,7 @@ from tests.support import (
     CHALLENGE,
     HI,
     PATIENCE,
+    QUICK,
     RESPONSE,
     SUBPROTOCOL,
     WELCOME,
@@ -44,7 +45,6 @@ from wse_sync import (
     WSE_ERROR,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     WseClient,
     WseConnection,
     WseError,
@@ -56,7 +56,6 @@ from wse_sync import (
 from wse_sync.link import Link
 from wse_sync.standalone import Listener
 
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 KB, MB = 2**10, 2**20
 KERNEL_BYTES = 16 * MB
 """More than the kernel keeps of one connection that nobody reads, both ends together."""

@@ -32,14 +32,11 @@ from wse_sync import (
     WSE_ERROR,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     WseClient,
     WseConnection,
     WseError,
 )
 
-# The waits are drawn from all between nothing and this.
-NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 EXPIRED = (1006, "wse.session-expired")
 SLOW = (1013, "wse.slow-consumer")
 CLOSED = (1012, "wse.by-server")

@@ -13,6 +13,7 @@ from tests.conftest import MakeClient, MakeRawClient, MakeServer
 from tests.support import (
     ACK,
     CHALLENGE,
+    NEVER,
     PATIENCE,
     QUICK,
     RESPONSE,
@@ -35,15 +36,12 @@ from wse_sync import (
     WSE_ERROR,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     WseClient,
     WseConnection,
     WseError,
     WseServer,
 )
 
-# The waits are drawn from all between nothing and this.
-NEVER = Backoff(initial=1e9, factor=1.0, maximum=1e9)
 RETRY_CODES = [1001, 1005, 1006, 1011, 1012, 1013, 1014]
 CODES_OF_CLIENTS = RETRY_CODES[:-1]  # 1014 is for gateways: wsproto takes it from no client
 FINAL_CODES = [1000, 1002, 1008, 1009, 3000, 4000]

@@ -20,15 +20,15 @@ from tests.conftest import Connect, MakeClient, MakeServer
 from tests.faults import FaultProxy
 from tests.support import (
     PATIENCE,
+    QUICK,
     RawClient,
     Recorder,
     Thread,
     wait_event,
     wait_until,
 )
-from wse_sync import WSE_ERROR, WSE_STATUS, Backoff, WseError, WseServer
+from wse_sync import WSE_ERROR, WSE_STATUS, WseError, WseServer
 
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 KB, MB = 2**10, 2**20
 KERNEL_BYTES = 16 * MB
 """More than the kernel keeps of one connection that nobody reads, both ends together."""

@@ -9,19 +9,16 @@ from typing import Any
 import pytest
 
 from tests.conftest import Connect, MakeClient, MakeRawClient, MakeServer
-from tests.support import Recorder, Thread, accept_all, wait_until
+from tests.support import QUICK, Recorder, Thread, accept_all, wait_until
 from wse_sync import (
     WSE_ERROR,
     WSE_REASON,
     WSE_STATUS,
     AuthRequest,
-    Backoff,
     JsonProtocol,
     WseError,
     WseServer,
 )
-
-QUICK = Backoff(initial=0.01, factor=1.0, maximum=0.01)
 
 
 def note_lives(server: WseServer) -> Recorder:
